@@ -1,0 +1,10 @@
+/** Identity: keys, DIDs, addresses, the keystore, the clock rules. */
+export * from './address-book.ts'
+export * from './address.ts'
+export * from './auth-proof.ts'
+export * from './clock-guard.ts'
+export * from './did.ts'
+export * from './keystore.ts'
+export * from './label.ts'
+export * from './nospam.ts'
+export type * from './types.ts'
