@@ -1,0 +1,13 @@
+/** Node: the libp2p host, authentication, relays and dialing. */
+export { limitAnswers } from './answer-limit.ts'
+export { AUTH_PROTOCOL } from './auth.ts'
+export { closeSoon } from './close-connection.ts'
+export { ADDRESS_STORE_MIGRATIONS, createAddressStore } from './address-store.ts'
+export { createNode } from './node.ts'
+export type { Node, NodeComponents, NodeInit } from './node.ts'
+export type { AddressStore } from './dialer.ts'
+export { createPeerSweep } from './peer-sweep.ts'
+export { createSilenceWatch } from './silence-watch.ts'
+export type { SilenceWatch } from './silence-watch.ts'
+export { parseRelayAddress } from './relay-address.ts'
+export type * from './types.ts'

@@ -1,0 +1,35 @@
+/** Metrics of the node; names are listed in ARCHITECTURE.md. */
+import type { CounterMetric, GaugeMetric, Metrics } from '../base/index.ts'
+
+/** All metrics of this folder. */
+export interface NodeMetrics {
+  /** Inbound connections and streams that were turned away, by reason. */
+  refusals: CounterMetric
+  /** Auth handshakes by result (ok or an ERR_ code). */
+  auths: CounterMetric
+  /** Attempts to reach a device, by result. */
+  dials: CounterMetric
+  /** Attempts to reserve at a relay, by result. */
+  relayAttempts: CounterMetric
+  /** Streams handed to handlers and opened by us. */
+  streams: CounterMetric
+  openStreams: GaugeMetric
+}
+
+/** Live counts for gauges. */
+export interface NodeGauges { connections: () => number, strangers: () => number, reserved: () => number }
+
+/** Registers the metrics. */
+export function createNodeMetrics (metrics: Metrics, gauges: NodeGauges): NodeMetrics {
+  metrics.gauge('carrier_node_authenticated_connections', 'Open connections that passed auth.', [], gauges.connections)
+  metrics.gauge('carrier_node_stranger_connections', 'Open inbound connections of devices that are no friends.', [], gauges.strangers)
+  metrics.gauge('carrier_node_reserved_relays', 'Relays that hold a reservation of this node.', [], gauges.reserved)
+  return {
+    refusals: metrics.counter('carrier_node_refusals_total', 'Connections and streams that were refused.', ['reason']),
+    auths: metrics.counter('carrier_node_auth_total', 'Auth handshakes.', ['result']),
+    dials: metrics.counter('carrier_node_dials_total', 'Attempts to reach a device.', ['result']),
+    relayAttempts: metrics.counter('carrier_node_relay_attempts_total', 'Attempts to reserve at a relay.', ['result']),
+    streams: metrics.counter('carrier_node_streams_total', 'Carrier streams.', ['direction']),
+    openStreams: metrics.gauge('carrier_node_open_streams', 'Carrier streams that are open now.')
+  }
+}

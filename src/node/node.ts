@@ -1,0 +1,293 @@
+/** The network host of one device: reachable through its relays, visible to nobody else, authenticated in both directions. */
+import { randomBytes } from 'node:crypto'
+import { networkInterfaces } from 'node:os'
+import type { PeerId } from '@libp2p/interface'
+import { CarrierError, createEmitter, createTaskOwner, errorMessage, LIMITS, toHex } from '../base/index.ts'
+import type { Clock, Logger, Metrics, TaskOwner } from '../base/index.ts'
+import { peerIdFromDid } from '../identity/index.ts'
+import type { Did, Identity } from '../identity/index.ts'
+import { createAddressMemory } from './address-memory.ts'
+import { AUTH_PROTOCOL } from './auth.ts'
+import { createAuthGate } from './auth-gate.ts'
+import type { AuthenticatedConnection } from './auth-gate.ts'
+import { createConnectionDesk } from './connection-desk.ts'
+import { createDialer } from './dialer.ts'
+import type { AddressStore } from './dialer.ts'
+import { createGater } from './gater.ts'
+import { createHost } from './host.ts'
+import type { Host } from './host.ts'
+import { createInboundLimits } from './inbound-limits.ts'
+import { announcedMultiaddrs, listenMultiaddrs } from './listen-addresses.ts'
+import type { ListenMode } from './listen-addresses.ts'
+import { createNodeMetrics } from './metrics.ts'
+import { createOutboundStreams } from './outbound-streams.ts'
+import { pathOf } from './path.ts'
+import { createPeerDirectory } from './peer-directory.ts'
+import { createPeerSweep } from './peer-sweep.ts'
+import { pingConnection } from './ping.ts'
+import { createProtocolDoor } from './protocol-door.ts'
+import { parseRelayAddresses } from './relay-address.ts'
+import { createRelaySupervisor } from './relay-supervisor.ts'
+import { createSecureChannel } from './secure-channel.ts'
+import { createStreamMuxers } from './stream-muxer.ts'
+import type { StreamMuxers } from './stream-muxer.ts'
+import type { CarrierNode, NodeEvents, Peer, PeerLevel } from './types.ts'
+
+/** What a node is given. */
+export interface NodeComponents {
+  identity: Identity
+  clock: Clock
+  log: Logger
+  metrics: Metrics
+  /** How a device is known; asked for every connection and every stream, so it must be a look-up. */
+  levelOf: (device: Did) => PeerLevel
+  ownerOf: (device: Did) => Did
+  /** A device that is no friend was refused something. Counted in bulk by the audit log. */
+  onStranger: (peerId: string) => void
+  /** Direct addresses of friends; kept in memory when absent. */
+  addressStore?: AddressStore
+}
+
+/** How a node is set up. */
+export interface NodeInit {
+  /** Multiaddrs with /p2p/ part. */
+  relays: readonly string[]
+  listen: ListenMode
+  /** For `listen` other than `none`; 0 picks one. */
+  port: number
+  /** Loopback counts as local network: several nodes on one machine. */
+  loopback?: boolean
+}
+
+/** A node, and what is wrong with its set-up in plain sentences. */
+export interface Node extends CarrierNode { problems: () => string[] }
+
+/**
+ * Creates a node; nothing is opened before `start`, which never waits for a relay.
+ *
+ * @throws CarrierError ERR_CONFIG for a relay address that is wrong
+ */
+export function createNode (components: NodeComponents, init: NodeInit): Node {
+  const { identity, clock, levelOf, ownerOf } = components
+  const log = components.log.child('carrier:node')
+  const relays = parseRelayAddresses(init.relays)
+  const emitter = createEmitter<NodeEvents>(log)
+  const addressStore = components.addressStore ?? createAddressMemory()
+  const limits = createInboundLimits()
+  const peers = createPeerDirectory(relays)
+  let tasks: TaskOwner = createTaskOwner(log)
+  let running: { host: Host, muxers: StreamMuxers } | undefined
+
+  const metrics = createNodeMetrics(components.metrics, {
+    connections: () => gate.all().length,
+    strangers: () => limits.strangerCount(),
+    reserved: () => supervisor.statuses().filter((status) => status.state === 'reserved').length
+  })
+
+  const gate = createAuthGate({
+    identity,
+    levelOf,
+    clock,
+    log,
+    tasks: () => tasks,
+    random: (length) => new Uint8Array(randomBytes(length)),
+    listenAddresses,
+    ping: async (connection, signal) => pingConnection(clock, connection, signal)
+  }, {
+    onPassed: (entry) => {
+      metrics.auths.add(1, { result: 'ok' })
+      if (levelOf(entry.device) === 'friend') remember(entry)
+      log.debug('peer authenticated', { device: entry.device, direction: entry.connection.direction })
+      emitter.emit('peer:authenticated', { peer: describe(entry), direction: entry.connection.direction })
+    },
+    onGone: (device) => { emitter.emit('peer:disconnected', { device }) },
+    onFailed: (peer, code) => {
+      metrics.auths.add(1, { result: code })
+      noteStranger(peer)
+    },
+    onDuplicate: (device, ids) => {
+      log.warn('two live processes use the key of one device: stop one of them, or give it an identity of its own', { device })
+      emitter.emit('node:duplicate-identity', { device, instanceIds: [toHex(ids[0]), toHex(ids[1])] })
+    }
+  })
+
+  const door = createProtocolDoor({
+    clock,
+    log,
+    tasks: () => tasks,
+    gate,
+    peers,
+    levelOf,
+    describe,
+    onRefused,
+    streams: metrics.streams,
+    openStreams: metrics.openStreams
+  })
+
+  const desk = createConnectionDesk({ clock, peers, levelOf, limits, gate, onRefused, abortStreams: door.abortAll })
+
+  const supervisor = createRelaySupervisor({
+    host,
+    clock,
+    log,
+    attempts: metrics.relayAttempts,
+    ping: async (connection, signal) => pingConnection(clock, connection, signal),
+    random: Math.random,
+    onState: (status) => { emitter.emit('relay:state', status) }
+  }, relays)
+
+  const peerSweep = createPeerSweep({
+    node: () => host().libp2p,
+    clock,
+    log,
+    isKept: (peer) => {
+      const device = peers.deviceOf(peer)
+      return peers.isRelay(peer) || (device !== undefined && levelOf(device) === 'friend')
+    }
+  })
+
+  const dialer = createDialer({
+    host,
+    clock,
+    log,
+    tasks: () => tasks,
+    gate,
+    levelOf,
+    addressStore,
+    isReserved: supervisor.isReserved,
+    dials: metrics.dials
+  }, { relays, mayUseLan: init.listen !== 'none' || init.loopback === true, mayUseLoopback: init.loopback === true })
+
+  const outbound = createOutboundStreams({ clock, gate, dialer, door, levelOf, describe })
+
+  function host (): Host {
+    if (running === undefined) throw new CarrierError('ERR_CLOSED', 'the node is not running')
+    return running.host
+  }
+
+  function onRefused (peer: PeerId, reason: string): void {
+    metrics.refusals.add(1, { reason })
+    noteStranger(peer)
+  }
+
+  function noteStranger (peer: PeerId): void {
+    if (peers.isRelay(peer)) return
+    const device = peers.deviceOf(peer)
+    if (device === undefined || levelOf(device) !== 'friend') components.onStranger(peer.toString())
+  }
+
+  function describe (entry: AuthenticatedConnection): Peer {
+    return { device: entry.device, owner: ownerOf(entry.device), level: levelOf(entry.device), instanceId: entry.instanceId, ...pathOf(entry.connection.remoteAddr) }
+  }
+
+  function remember (entry: AuthenticatedConnection): void {
+    const { connection } = entry
+    const used = connection.direction === 'outbound' && pathOf(connection.remoteAddr).path !== 'relayed' ? [connection.remoteAddr.toString()] : []
+    const addresses = [...new Set([...used, ...entry.addresses])].slice(0, LIMITS.rememberedAddressCount)
+    if (addresses.length > 0) addressStore.remember(entry.device, addresses)
+  }
+
+  function listenAddresses (): string[] {
+    return running === undefined ? [] : announcedMultiaddrs(running.host.listening(), networkInterfaces())
+  }
+
+  async function stop (): Promise<void> {
+    if (running === undefined) return
+    const { host: { libp2p }, muxers } = running
+    // from here on no stream is admitted; those that are would keep their tasks, and so the stop, waiting
+    const tasksDone = tasks.stop()
+    // a graceful close of the connection would look like an end on every stream of it
+    door.abortAll(new CarrierError('ERR_CLOSED', 'the node stops'))
+    await supervisor.stop()
+    await peerSweep.stop()
+    await tasksDone
+    await libp2p.stop()
+    muxers.stop()
+    desk.stop()
+    running = undefined
+  }
+
+  return {
+    device: identity.did,
+    on: emitter.on,
+    handle: (protocol, handler, options) => {
+      if (running !== undefined) throw new CarrierError('ERR_INTERNAL', 'protocols are registered before the node starts')
+      door.register(protocol, { handler, ...options })
+    },
+    start: async () => {
+      if (running !== undefined) return
+      tasks = createTaskOwner(log)
+      const secureChannel = createSecureChannel()
+      const muxers = createStreamMuxers({
+        clock,
+        log,
+        peerOf: secureChannel.peerOf,
+        policy: {
+          classOf: (peer) => {
+            if (peers.isRelay(peer)) return 'relay'
+            const device = peers.deviceOf(peer)
+            return device !== undefined && levelOf(device) === 'friend' ? 'friend' : 'stranger'
+          },
+          judge: door.judge,
+          route: door.route,
+          onRefused
+        }
+      })
+      const made = await createHost({
+        privateKey: identity.privateKey,
+        listen: listenMultiaddrs(init.listen, init.port, networkInterfaces(), init.loopback),
+        gater: createGater({ clock, relays, peers, levelOf, limits, onRefused }),
+        secureChannel,
+        muxers
+      }).catch((err: unknown) => {
+        muxers.stop()
+        throw explainStartFailure(err, init)
+      })
+      const { libp2p } = made
+      running = { host: made, muxers }
+      libp2p.addEventListener('connection:open', (event) => { desk.opened(event.detail) })
+      libp2p.addEventListener('connection:close', (event) => { desk.closed(event.detail) })
+      try {
+        await libp2p.handle(AUTH_PROTOCOL, door.enter, { runOnLimitedConnection: true, maxInboundStreams: LIMITS.peerStreamCount, maxOutboundStreams: LIMITS.peerStreamCount })
+        await libp2p.start()
+        await supervisor.start()
+        await peerSweep.start()
+      } catch (err) {
+        await stop()
+        throw explainStartFailure(err, init)
+      }
+      log.info('node started', { device: identity.did, relays: relays.length, listen: init.listen })
+    },
+    stop,
+    openStream: outbound.openStream,
+    ping: outbound.ping,
+    peer: (device) => {
+      const entry = outbound.bestOf(device)
+      return entry === undefined ? undefined : describe(entry)
+    },
+    isReachable: () => running !== undefined && (supervisor.statuses().some((status) => status.state === 'reserved') || running.host.listening().length > 0),
+    relays: () => supervisor.statuses(),
+    listenAddresses,
+    disconnect: async (device) => {
+      const err = new CarrierError('ERR_CLOSED', 'the connection was ended')
+      door.abortAll(err, device)
+      if (running === undefined) return
+      for (const connection of running.host.libp2p.getConnections(peerIdFromDid(device))) connection.abort(err)
+    },
+    problems: () => {
+      const problems: string[] = []
+      if (relays.length === 0 && init.listen === 'none') problems.push('no relay is configured and the node does not listen: nobody can reach it; add one with "carrier up --relay MULTIADDR"')
+      if (init.listen === 'mapped') problems.push('listen = mapped: port mapping (UPnP, PCP) is not in this release; the node listens as with "public", so forward the port on the router by hand')
+      if (init.listen !== 'none' && running !== undefined && running.host.listening().length === 0) problems.push(`listen = ${init.listen}: this machine has no address to listen on in this mode`)
+      return problems
+    }
+  }
+}
+
+function explainStartFailure (err: unknown, init: NodeInit): CarrierError {
+  const text = errorMessage(err)
+  if (/EADDRINUSE/.test(text)) return new CarrierError('ERR_PORT_IN_USE', `port ${init.port} is in use by another program; choose another with --port, or 0 for any`, { cause: err })
+  if (/EACCES/.test(text)) return new CarrierError('ERR_CONFIG', `this user may not listen on port ${init.port}; choose one above 1023 with --port`, { cause: err })
+  if (err instanceof CarrierError) return err
+  return new CarrierError('ERR_INTERNAL', `the network host did not start: ${text}`, { cause: err })
+}

@@ -1,0 +1,33 @@
+/** Who a PeerId is: a listed relay, a Carrier device, or nobody that is admitted. */
+import type { PeerId } from '@libp2p/interface'
+import { didFromPeerId } from '../identity/index.ts'
+import type { Did } from '../identity/index.ts'
+import type { RelayAddress } from './relay-address.ts'
+
+/** Look-ups by PeerId. */
+export interface PeerDirectory {
+  isRelay: (peer: PeerId) => boolean
+  /** undefined for keys that cannot be a Carrier device. */
+  deviceOf: (peer: PeerId) => Did | undefined
+}
+
+/** Creates the directory. Decoding a key costs more than most decisions that need it, so it is done once per PeerId object. */
+export function createPeerDirectory (relays: readonly RelayAddress[]): PeerDirectory {
+  const devices = new WeakMap<PeerId, Did>()
+  const relayIds = new Set(relays.map((relay) => relay.peerId))
+  return {
+    isRelay: (peer) => relayIds.has(peer.toString()),
+    deviceOf: (peer) => {
+      const known = devices.get(peer)
+      if (known !== undefined) return known
+      try {
+        const device = didFromPeerId(peer)
+        devices.set(peer, device)
+        return device
+      } catch {
+        // a key that Carrier does not admit; the gater counts it
+        return undefined
+      }
+    }
+  }
+}

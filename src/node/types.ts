@@ -1,0 +1,95 @@
+/** The door types of node/: authenticated peers and streams on which other parts build. */
+import type { Startable } from '../base/index.ts'
+import type { Did } from '../identity/index.ts'
+
+/** How well a remote device is known to the owner of this node; decided by the injected `admit`. */
+export type PeerLevel = 'friend' | 'pending' | 'stranger' | 'blocked'
+
+/** How bytes travel to a peer. */
+export type Path = 'lan' | 'direct' | 'punched' | 'relayed' | 'spliced'
+
+/** A pair of byte iterables: the only shape in which it-pipe joins things. */
+export interface ByteDuplex {
+  source: AsyncGenerator<Uint8Array>
+  sink: (source: AsyncIterable<Uint8Array>) => Promise<void>
+}
+
+/**
+ * A libp2p stream to an authenticated peer, with back-pressure in both directions.
+ * `source` throws ERR_LINK_LOST unless the remote end really closed its write side; `sink` ends with a half-close (FIN).
+ */
+export interface PeerStream extends ByteDuplex {
+  /** Hard end: the remote sees a reset. Idempotent. */
+  abort: (err: Error) => void
+  /** Resolves when the stream is gone in both directions, however it ended. */
+  closed: Promise<void>
+}
+
+/** A remote device that proved its key on this very connection and passed /carrier/auth/1.0.0. */
+export interface Peer {
+  device: Did
+  /** Owner of the device; equal to `device` until it proves another (credential sets are empty in this release). */
+  owner: Did
+  level: PeerLevel
+  /** The remote process instance (16 bytes); undefined for strangers, to whom nothing is presented. */
+  instanceId: Uint8Array | undefined
+  path: Path
+  /** DID-independent PeerId text of the relay in between, when relayed. */
+  relayPeerId: string | undefined
+}
+
+/** Handles one inbound stream; when the promise settles the stream is closed (or aborted on rejection). */
+export type StreamHandler = (stream: PeerStream, peer: Peer) => Promise<void>
+
+/** State of one configured relay, as `carrier status` shows it. */
+export interface RelayStatus {
+  peerId: string
+  /** The multiaddr as configured. */
+  address: string
+  state: 'connecting' | 'reserved' | 'unreachable' | 'refused'
+  /** Round trip of the last ping, milliseconds. */
+  rttMs: number | undefined
+  /** Why it is not reserved, in plain words. */
+  reason: string | undefined
+}
+
+/** Events of a node. */
+export interface NodeEvents {
+  /** A relay changed state. */
+  'relay:state': RelayStatus
+  /** A connection passed authentication. */
+  'peer:authenticated': { peer: Peer, direction: 'inbound' | 'outbound' }
+  /** The last connection to a device is gone. */
+  'peer:disconnected': { device: Did }
+  /** Two live processes present the key of this device; hex instance ids, the older connection first. */
+  'node:duplicate-identity': { device: Did, instanceIds: [string, string] }
+}
+
+/** The network host of one device. */
+export interface CarrierNode extends Startable {
+  readonly device: Did
+  on: <Name extends keyof NodeEvents & string>(name: Name, listener: (payload: NodeEvents[Name]) => void) => () => void
+  /**
+   * Registers a protocol behind authentication. Peers whose level is not in `levels` get a reset: the same for every
+   * protocol and whether it exists or not. Call before `start`.
+   */
+  handle: (protocol: string, handler: StreamHandler, options: { levels: readonly PeerLevel[], maxStreamsPerPeer: number }) => void
+  /**
+   * Opens a stream to a device over an existing or new authenticated connection.
+   *
+   * @throws CarrierError ERR_PEER_OFFLINE when no path works, ERR_NO_RELAY when there is none to try, ERR_TIMEOUT,
+   *   ERR_NOT_AVAILABLE when the remote end refuses the protocol
+   */
+  openStream: (device: Did, protocol: string, options?: { signal?: AbortSignal }) => Promise<{ stream: PeerStream, peer: Peer }>
+  /** Round trip of one libp2p ping over the present path, milliseconds. @throws as openStream */
+  ping: (device: Did, options?: { signal?: AbortSignal }) => Promise<{ rttMs: number, path: Path, relayPeerId: string | undefined }>
+  /** Authenticated live connection to the device, if any. */
+  peer: (device: Did) => Peer | undefined
+  /** True while some relay holds a reservation or a listener exists. */
+  isReachable: () => boolean
+  relays: () => RelayStatus[]
+  /** Addresses on which the node listens, as multiaddrs without relays. Empty for `listen = none`. */
+  listenAddresses: () => string[]
+  /** Ends all connections to a device at once (block, remove, revoke). */
+  disconnect: (device: Did) => Promise<void>
+}
