@@ -1,0 +1,6 @@
+/** Sessions: multiplexed channels over replaceable links. */
+export { createSessionManager } from './session-manager.ts'
+export type { SessionManagerComponents } from './session-manager.ts'
+export { createStandingSessions } from './standing-sessions.ts'
+export type { StandingSessions, StandingSessionsComponents } from './standing-sessions.ts'
+export type * from './types.ts'

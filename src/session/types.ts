@@ -1,0 +1,95 @@
+/** The door types of session/: what forwarding and applications build on. Resume and other links change nothing here. */
+import type { Duplex } from 'node:stream'
+import type { CarrierError, Startable } from '../base/index.ts'
+import type { Did } from '../identity/index.ts'
+import type { Path } from '../node/index.ts'
+
+/** The kind of link that carries a session now. */
+export type LinkKind = 'stream' | 'splice' | 'direct'
+
+/**
+ * One reliable byte pipe inside a session. A Node Duplex (allowHalfOpen): `end()` sends fin; readable `end` comes only
+ * after the remote fin and every byte before it; anything else destroys it with a CarrierError
+ * (ERR_LINK_LOST, ERR_NOT_AVAILABLE, ERR_TARGET_UNREACHABLE, …). `destroy(err)` sends a reset with the error's wire code.
+ */
+export interface Channel extends Duplex {
+  /** Number within the session; 0 until the open frame left. */
+  readonly id: number
+  readonly kind: string
+  readonly peer: SessionPeer
+  /** Bytes delivered to the reader and accepted from the writer so far. */
+  readonly bytesRead: number
+  readonly bytesWritten: number
+}
+
+/** Who is at the other end. */
+export interface SessionPeer { device: Did, owner: Did }
+
+/** An inbound channel before it is decided. Exactly one of accept and refuse is called, once. */
+export interface ChannelRequest {
+  kind: string
+  /** The opening message as the opener sent it (opaque bytes, ≤ LIMITS.sessionOpenMessageBytes). */
+  message: Uint8Array
+  peer: SessionPeer
+  path: Path
+  relayPeerId: string | undefined
+  /** 16-byte id of the session, for audit entries. */
+  sessionId: Uint8Array
+  /** Fires when the opener reset the channel or the session died before the decision. */
+  signal: AbortSignal
+  /** Takes the channel; data that the opener already sent is in it. */
+  accept: () => Channel
+  /** Resets the channel with this error's code. */
+  refuse: (err: CarrierError) => void
+}
+
+/** Decides an inbound channel; a rejection refuses with its code. */
+export type ChannelHandler = (request: ChannelRequest) => Promise<void>
+
+/** The live relation to one device. */
+export interface Session {
+  readonly peer: SessionPeer
+  readonly id: Uint8Array
+  readonly link: LinkKind
+  readonly path: Path
+  readonly relayPeerId: string | undefined
+  /** Smoothed round trip of the link, milliseconds; undefined before the first measurement. */
+  readonly rttMs: number | undefined
+  readonly channelCount: number
+  /**
+   * Opens a channel without waiting for the other side: data may be written at once, a refusal destroys the channel
+   * with the refusal's code. @throws CarrierError ERR_LIMIT, ERR_CLOSED, ERR_INVALID_ARGUMENT
+   */
+  openChannel: (kind: string, message: Uint8Array) => Channel
+  /** Round trip through the session layer, milliseconds. */
+  ping: (options?: { signal?: AbortSignal }) => Promise<number>
+  /** Graceful end: goaway, channels get ERR_CLOSED. Idempotent. */
+  close: (err?: CarrierError) => Promise<void>
+}
+
+/** Events of the session manager. */
+export interface SessionEvents {
+  'session:opened': { session: Session }
+  /** All channels of the session have failed with `error` when this fires. */
+  'session:closed': { peer: SessionPeer, error: CarrierError }
+  /** Two live processes were seen with the key of this device; the older one gets no session from us. */
+  'session:duplicate-identity': { device: Did }
+}
+
+/** Owns all sessions: one per device pair. */
+export interface SessionManager extends Startable {
+  on: <Name extends keyof SessionEvents & string>(name: Name, listener: (payload: SessionEvents[Name]) => void) => () => void
+  /** Registers the handler of a channel kind; unknown kinds are refused with ERR_NOT_AVAILABLE. Call before `start`. */
+  onChannel: (kind: string, handler: ChannelHandler) => void
+  /**
+   * The live session with a device, or a new one; calls for one device share the attempt.
+   *
+   * @throws CarrierError ERR_PEER_OFFLINE, ERR_NO_RELAY, ERR_TIMEOUT, ERR_NOT_AVAILABLE (the other side does not take sessions from us)
+   */
+  open: (device: Did, options?: { signal?: AbortSignal }) => Promise<Session>
+  /** The live session, if any. */
+  get: (device: Did) => Session | undefined
+  list: () => Session[]
+  /** Ends the session with a device at once, channels fail with `err`. */
+  close: (device: Did, err: CarrierError) => Promise<void>
+}
