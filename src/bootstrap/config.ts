@@ -1,0 +1,173 @@
+/** The configuration of a bootstrap node: one TOML file, over it the environment, over that the flags. */
+import { multiaddr } from '@multiformats/multiaddr'
+import { z } from 'zod'
+import { CarrierError, LIMITS, errorMessage, parseToml } from '../base/index.ts'
+import type { LogLevel } from '../base/index.ts'
+import type { HealthAddress } from './health-server.ts'
+import type { CircuitLimits } from './hop-messages.ts'
+import type { HopServerInit } from './hop-server.ts'
+
+/** Everything that can be configured, checked. */
+export interface BootstrapConfig {
+  dataDirectory: string
+  /** Multiaddrs to listen on: TCP and WebSocket. */
+  listen: readonly string[]
+  /** Multiaddrs that others shall use; empty: those on which it listens. */
+  announce: readonly string[]
+  /** Other bootstrap nodes, as multiaddrs with /p2p/…. */
+  peers: readonly string[]
+  health: HealthAddress
+  logLevel: LogLevel
+  maxConnections: number
+  drainMs: number
+  /** Limits of each circuit, announced to both ends; undefined: none. */
+  circuitLimits: CircuitLimits | undefined
+  relay: HopServerInit
+}
+
+/** Settings of one source, before defaults; absent means not set there. */
+export type BootstrapSettings = Partial<Pick<BootstrapConfig, 'dataDirectory' | 'listen' | 'announce' | 'peers' | 'health' | 'logLevel' | 'maxConnections' | 'drainMs' | 'circuitLimits' | 'relay'>>
+
+/** What holds where nothing is configured; the data directory has no default here. */
+export const BOOTSTRAP_DEFAULTS: Omit<BootstrapConfig, 'dataDirectory'> = {
+  listen: ['/ip4/0.0.0.0/tcp/4001', '/ip6/::/tcp/4001', '/ip4/0.0.0.0/tcp/4003/ws', '/ip6/::/tcp/4003/ws'],
+  announce: [],
+  peers: [],
+  // port 0 picks a free one, which is printed: two nodes on one machine do not collide
+  health: { host: '127.0.0.1', port: 0 },
+  logLevel: 'info',
+  maxConnections: LIMITS.relayConnectionCount,
+  drainMs: LIMITS.relayDrainMs,
+  circuitLimits: undefined,
+  relay: {}
+}
+
+/** Puts the sources together; the last one wins. */
+export function composeConfig (dataDirectory: string, sources: readonly BootstrapSettings[]): BootstrapConfig {
+  return Object.assign({ ...BOOTSTRAP_DEFAULTS, dataDirectory }, ...sources) as BootstrapConfig
+}
+
+/**
+ * Reads a configuration file.
+ *
+ * @throws CarrierError ERR_CONFIG `FILE:LINE: what is wrong` for bad syntax, an unknown key or a wrong value
+ */
+export function parseBootstrapConfig (text: string, file: string): BootstrapSettings {
+  const document = parseToml(text, file)
+  const result = FileSchema.safeParse(document.value)
+  if (!result.success) {
+    const issue = result.error.issues[0]
+    const path = (issue?.path ?? []).filter((part) => typeof part !== 'symbol')
+    const unknown = issue?.code === 'unrecognized_keys' ? issue.keys[0] : undefined
+    const where = unknown === undefined ? path : [...path, unknown]
+    const what = unknown === undefined ? issue?.message ?? 'invalid' : 'unknown key'
+    throw new CarrierError('ERR_CONFIG', `${file}:${document.lineOf(where)}: ${where.join('.')}: ${what}`)
+  }
+  return toSettings(result.data)
+}
+
+/** Reads HOST:PORT; [HOST]:PORT for IPv6. @throws CarrierError ERR_CONFIG */
+export function parseHealthAddress (text: string): HealthAddress {
+  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(text)
+  const host = match?.[1] ?? match?.[2]
+  const port = Number(match?.[3])
+  if (host === undefined || port > 65_535) throw new CarrierError('ERR_CONFIG', `"${text}" is not HOST:PORT, for example 127.0.0.1:9180`)
+  return { host, port }
+}
+
+/** Checks a multiaddr to listen on. @throws CarrierError ERR_CONFIG */
+export function parseListenAddress (text: string): string {
+  const names = protocolsOf(text)
+  if (!(names[0] === 'ip4' || names[0] === 'ip6') || names[1] !== 'tcp' || names.length > 3 || (names.length === 3 && names[2] !== 'ws')) {
+    throw new CarrierError('ERR_CONFIG', `"${text}" cannot be listened on: it takes /ip4/…/tcp/PORT or /ip6/…/tcp/PORT, with /ws at the end for WebSocket`)
+  }
+  return text
+}
+
+/** Checks a multiaddr that is announced to others. @throws CarrierError ERR_CONFIG */
+export function parseAnnounceAddress (text: string): string {
+  if (!protocolsOf(text).includes('tcp')) throw new CarrierError('ERR_CONFIG', `"${text}" cannot be announced: it takes /ip4/…/tcp/PORT, /ip6/…/tcp/PORT or /dns/…/tcp/PORT, with /ws or /wss for WebSocket`)
+  return text
+}
+
+/** Checks the multiaddr of another bootstrap node. @throws CarrierError ERR_CONFIG */
+export function parsePeerAddress (text: string): string {
+  if (protocolsOf(text).at(-1) !== 'p2p') throw new CarrierError('ERR_CONFIG', `"${text}" does not end with /p2p/PEERID: without it anybody could answer at that address`)
+  return text
+}
+
+function protocolsOf (text: string): string[] {
+  try {
+    return multiaddr(text).getComponents().map((component) => component.name)
+  } catch (err) {
+    throw new CarrierError('ERR_CONFIG', `"${text}" is not a multiaddr: ${errorMessage(err)}`, { cause: err })
+  }
+}
+
+/** A zod string that one of the parsers above reads. */
+function parsed<Value> (parse: (text: string) => Value): z.ZodType<Value, string> {
+  return z.string().transform((text, context) => {
+    try {
+      return parse(text)
+    } catch (err) {
+      context.addIssue({ code: 'custom', message: errorMessage(err) })
+      return z.NEVER
+    }
+  })
+}
+
+const count = (limit: number): z.ZodOptional<z.ZodNumber> => z.number().int().min(1).max(limit).optional()
+
+const FileSchema = z.strictObject({
+  data_dir: z.string().min(1).optional(),
+  listen: z.array(parsed(parseListenAddress)).min(1).optional(),
+  announce: z.array(parsed(parseAnnounceAddress)).optional(),
+  peers: z.array(parsed(parsePeerAddress)).max(LIMITS.relayPeerCount).optional(),
+  health: parsed(parseHealthAddress).optional(),
+  log_level: z.enum(['debug', 'info', 'warn', 'error', 'silent']).optional(),
+  max_connections: count(1_000_000),
+  drain_seconds: z.number().int().min(0).max(3600).optional(),
+  relay: z.strictObject({
+    max_reservations: count(1_000_000),
+    reservation_ttl_seconds: z.number().int().min(60).max(86_400).optional(),
+    max_circuits: count(1_000_000),
+    max_circuits_per_caller: count(100_000),
+    max_circuits_per_called: count(100_000),
+    max_buffered_bytes: z.number().int().min(1024 * 1024).optional(),
+    circuit_duration_seconds: count(0xffff_ffff),
+    circuit_data_bytes: count(Number.MAX_SAFE_INTEGER)
+  }).optional()
+})
+
+function toSettings (file: z.output<typeof FileSchema>): BootstrapSettings {
+  const { relay = {} } = file
+  const limits: CircuitLimits = withoutUndefined({
+    durationSeconds: relay.circuit_duration_seconds,
+    dataBytes: relay.circuit_data_bytes === undefined ? undefined : BigInt(relay.circuit_data_bytes)
+  })
+  return withoutUndefined({
+    dataDirectory: file.data_dir,
+    listen: file.listen,
+    announce: file.announce,
+    peers: file.peers,
+    health: file.health,
+    logLevel: file.log_level,
+    maxConnections: file.max_connections,
+    drainMs: file.drain_seconds === undefined ? undefined : file.drain_seconds * 1000,
+    circuitLimits: Object.keys(limits).length === 0 ? undefined : limits,
+    relay: withoutUndefined({
+      maxReservations: relay.max_reservations,
+      reservationTtlMs: relay.reservation_ttl_seconds === undefined ? undefined : relay.reservation_ttl_seconds * 1000,
+      maxCircuits: relay.max_circuits,
+      maxCircuitsPerCaller: relay.max_circuits_per_caller,
+      maxCircuitsPerCalled: relay.max_circuits_per_called,
+      maxBufferedBytes: relay.max_buffered_bytes
+    })
+  })
+}
+
+type Defined<Value> = { [Key in keyof Value]?: Exclude<Value[Key], undefined> }
+
+function withoutUndefined<Value extends object> (value: Value): Defined<Value> {
+  return Object.fromEntries(Object.entries(value).filter(([, item]) => item !== undefined)) as Defined<Value>
+}

@@ -1,0 +1,260 @@
+/** Circuit relay v2, the relay's side: RESERVE and CONNECT on the standard protocol, so any libp2p peer can use it. Circuit v2 §hop. */
+import type { Connection, Libp2p, PeerId, PrivateKey, Stream } from '@libp2p/interface'
+import { CarrierError, LIMITS, createTaskOwner, errorMessage, sleep, startDeadline } from '../base/index.ts'
+import type { Clock, Logger, Metrics, Startable } from '../base/index.ts'
+import type { Admit } from './admission.ts'
+import { callPeer, isRelayed } from './call-peer.ts'
+import { joinCircuit } from './circuit.ts'
+import { createCircuitTable } from './circuit-table.ts'
+import { HOP_PROTOCOL, decodeHopRequest, encodeHopStatus } from './hop-messages.ts'
+import type { CircuitLimits, HopRequest, ReservationAnswer, StatusName } from './hop-messages.ts'
+import { createHopMetrics } from './hop-metrics.ts'
+import { readMessage, sendMessage } from './message-stream.ts'
+import { createUsageTable } from './peer-usage.ts'
+import { sealVoucher } from './reservation-voucher.ts'
+import { createReservationTable, peerKey } from './reservation-table.ts'
+
+/** What the hop server uses. `node` is the libp2p host; the server registers its protocol there at `start`. */
+export interface HopServerComponents {
+  node: Pick<Libp2p, 'handle' | 'unhandle' | 'getConnections' | 'getMultiaddrs' | 'addEventListener' | 'removeEventListener' | 'peerId'>
+  privateKey: PrivateKey
+  admit: Admit
+  clock: Clock
+  log: Logger
+  metrics: Metrics
+}
+
+/** Bounds of the hop server; an absent one is the value of LIMITS. */
+export interface HopServerInit {
+  maxReservations?: number
+  reservationTtlMs?: number
+  maxCircuits?: number
+  maxCircuitsPerCaller?: number
+  maxCircuitsPerCalled?: number
+  maxBufferedBytes?: number
+}
+
+/** A running hop server. */
+export interface HopServer extends Startable {
+  /** Takes no further reservations and circuits, resets circuits that fall quiet, and resolves when the last has ended or the signal aborts. */
+  drain: (signal: AbortSignal) => Promise<void>
+  /** True while the peer holds a reservation, is an end of a circuit, or waits for an answer. */
+  isUsedBy: (peerId: PeerId) => boolean
+  readonly reservationCount: number
+  readonly circuitCount: number
+}
+
+/** Creates the hop server; its owner calls `start` before the host listens, and `stop`, which resets what still runs. */
+export function createHopServer (components: HopServerComponents, init: HopServerInit = {}): HopServer {
+  const { node, privateKey, admit, clock, log, metrics } = components
+  const maxCircuits = init.maxCircuits ?? LIMITS.relayCircuitCount
+  const maxCircuitsPerCaller = init.maxCircuitsPerCaller ?? LIMITS.relayCircuitsPerCallerCount
+  const maxCircuitsPerCalled = init.maxCircuitsPerCalled ?? LIMITS.relayCircuitsPerCalledCount
+  const reservations = createReservationTable({
+    maxReservations: init.maxReservations ?? LIMITS.relayReservationCount,
+    ttlMs: init.reservationTtlMs ?? LIMITS.relayReservationTtlMs
+  })
+  const circuits = createCircuitTable({ maxBufferedBytes: init.maxBufferedBytes ?? LIMITS.relayBufferedBytes })
+  const usage = createUsageTable()
+  const counters = createHopMetrics(metrics, { reservations: () => reservations.size, circuits: () => circuits.size, bufferedBytes: circuits.bufferedBytes, pendingHandshakes: () => pending.size })
+  const tasks = createTaskOwner(log)
+  const ownId = node.peerId.toMultihash().bytes
+  // in the order of their arrival
+  const pending = new Set<Stream>()
+  let isDraining = false
+
+  async function handleHop (stream: Stream, connection: Connection): Promise<void> {
+    const peer = peerKey(connection.remotePeer.toMultihash().bytes)
+    if (usage.get(peer).pendingHandshakes >= LIMITS.relayPendingHandshakesPerPeerCount) {
+      turnAway(stream)
+      return
+    }
+    // identities cost nothing: who fills all places with requests that never end loses them, honest ones are through in two round trips
+    const [oldest] = pending
+    if (pending.size >= LIMITS.relayPendingHandshakeCount && oldest !== undefined) turnAway(oldest)
+    pending.add(stream)
+    usage.add(peer, 'pendingHandshakes', 1)
+    const gone = new AbortController()
+    const onClose = (): void => { gone.abort(new CarrierError('ERR_LINK_LOST', 'the hop stream is gone')) }
+    stream.addEventListener('close', onClose)
+    using deadline = startDeadline(clock, LIMITS.relayHandshakeTimeoutMs, 'the hop request was not completed in time', AbortSignal.any([tasks.signal, gone.signal]))
+    try {
+      await answer(stream, connection, deadline.signal)
+    } catch (err) {
+      counters.failedHandshakes.add()
+      log.debug('a hop request failed; its stream is reset', { reason: errorMessage(err) })
+      stream.abort(err instanceof Error ? err : new CarrierError('ERR_INTERNAL', 'the hop request failed'))
+    } finally {
+      stream.removeEventListener('close', onClose)
+      pending.delete(stream)
+      usage.add(peer, 'pendingHandshakes', -1)
+    }
+  }
+
+  function turnAway (stream: Stream): void {
+    pending.delete(stream)
+    counters.refusedHandshakes.add()
+    stream.abort(new CarrierError('ERR_LIMIT', 'too many hop requests wait for an answer'))
+  }
+
+  async function answer (stream: Stream, connection: Connection, signal: AbortSignal): Promise<void> {
+    let request: HopRequest
+    try {
+      request = decodeHopRequest(await readMessage(stream, LIMITS.relayMessageBytes, signal))
+    } catch (err) {
+      if (stream.status === 'open') sendMessage(stream, encodeHopStatus('MALFORMED_MESSAGE'))
+      throw err
+    }
+    switch (request.type) {
+      case 'reserve': await handleReserve(stream, connection, signal); break
+      case 'connect': await handleConnect(stream, connection, request.peerId, signal); break
+      case 'unexpected': await refuse(stream, 'UNEXPECTED_MESSAGE', signal); break
+    }
+  }
+
+  async function handleReserve (stream: Stream, connection: Connection, signal: AbortSignal): Promise<void> {
+    const { remotePeer: peerId } = connection
+    const peer = peerKey(peerId.toMultihash().bytes)
+    const decision = decideReserve()
+    counters.reservationRequests.add(1, { status: decision.status })
+    if (decision.status !== 'OK') {
+      await refuse(stream, decision.status, signal)
+      return
+    }
+    const isRefresh = reservations.get(peer, clock.now()) !== undefined
+    const { expiresAt } = reservations.reserve({ peerId, nowMs: clock.now() })
+    try {
+      const reservation = await makeReservationAnswer(peerId, Math.floor(expiresAt / 1000))
+      signal.throwIfAborted()
+      sendMessage(stream, encodeHopStatus('OK', { reservation, limits: decision.limits }))
+      await stream.close({ signal })
+    } catch (err) {
+      // the peer does not know that it has one; a refresh that failed leaves the one it knows
+      if (!isRefresh) reservations.remove(peer)
+      throw err
+    } finally {
+      // the connection may have gone while the voucher was signed: a reservation never outlives the last one
+      if (node.getConnections(peerId).length === 0) reservations.remove(peer)
+    }
+
+    function decideReserve (): Decision<{ limits: CircuitLimits | undefined }> {
+      if (isRelayed(connection)) return { status: 'PERMISSION_DENIED' }
+      if (isDraining || !reservations.hasRoomFor(peer)) return { status: 'RESERVATION_REFUSED' }
+      const verdict = admit({ action: 'reserve', peerId, remoteAddress: connection.remoteAddr })
+      return verdict.allow ? { status: 'OK', limits: verdict.limits } : { status: verdict.status }
+    }
+  }
+
+  async function makeReservationAnswer (peerId: PeerId, expireSeconds: number): Promise<ReservationAnswer> {
+    return {
+      expireSeconds,
+      addresses: node.getMultiaddrs().map((address) => address.bytes),
+      voucher: await sealVoucher({ relay: ownId, peer: peerId.toMultihash().bytes, expirationSeconds: expireSeconds }, privateKey)
+    }
+  }
+
+  async function handleConnect (stream: Stream, connection: Connection, calledId: Uint8Array, signal: AbortSignal): Promise<void> {
+    const callerId = connection.remotePeer.toMultihash().bytes
+    const caller = peerKey(callerId)
+    const called = peerKey(calledId)
+    const decision = decideConnect()
+    if (decision.status !== 'OK') {
+      counters.connectRequests.add(1, { status: decision.status })
+      await refuse(stream, decision.status, signal)
+      return
+    }
+    circuits.claim()
+    usage.add(caller, 'callerCircuits', 1)
+    usage.add(called, 'calledCircuits', 1)
+    let isJoined = false
+    try {
+      const calledStream = await callPeer({ node, clock, log }, { ...decision, callerId, maxStreams: maxCircuitsPerCalled }, signal)
+      counters.connectRequests.add(1, { status: calledStream === undefined ? 'CONNECTION_FAILED' : 'OK' })
+      if (calledStream === undefined) {
+        await refuse(stream, 'CONNECTION_FAILED', signal)
+        return
+      }
+      if (stream.status !== 'open') {
+        calledStream.abort(new CarrierError('ERR_LINK_LOST', 'the caller has gone'))
+        return
+      }
+      sendMessage(stream, encodeHopStatus('OK', { limits: decision.limits }))
+      const circuit = joinCircuit({ clock, onBytes: counters.bytes.add }, { caller: stream, called: calledStream, limits: decision.limits })
+      circuits.add(circuit)
+      isJoined = true
+      void circuit.ended.then((reason) => {
+        release()
+        counters.endedCircuits.add(1, { reason })
+        log.debug('circuit ended', { reason })
+      })
+    } finally {
+      if (!isJoined) release()
+    }
+
+    function release (): void {
+      circuits.release()
+      usage.add(caller, 'callerCircuits', -1)
+      usage.add(called, 'calledCircuits', -1)
+    }
+
+    function decideConnect (): Decision<{ peerId: PeerId, limits: CircuitLimits | undefined }> {
+      if (isRelayed(connection)) return { status: 'PERMISSION_DENIED' }
+      if (isDraining) return { status: 'RESOURCE_LIMIT_EXCEEDED' }
+      const reservation = reservations.get(called, clock.now())
+      if (reservation === undefined) return { status: 'NO_RESERVATION' }
+      if (circuits.claimed >= maxCircuits || usage.get(caller).callerCircuits >= maxCircuitsPerCaller ||
+        usage.get(called).calledCircuits >= maxCircuitsPerCalled) return { status: 'RESOURCE_LIMIT_EXCEEDED' }
+      const verdict = admit({ action: 'connect', peerId: connection.remotePeer, remoteAddress: connection.remoteAddr, called: reservation.peerId })
+      if (!verdict.allow) return { status: verdict.status }
+      return { status: 'OK', peerId: reservation.peerId, limits: verdict.limits }
+    }
+  }
+
+  async function refuse (stream: Stream, status: StatusName, signal: AbortSignal): Promise<void> {
+    sendMessage(stream, encodeHopStatus(status))
+    await stream.close({ signal })
+  }
+
+  function onPeerDisconnect (event: CustomEvent<PeerId>): void {
+    reservations.remove(peerKey(event.detail.toMultihash().bytes))
+  }
+
+  async function sweep (signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      await sleep(clock, LIMITS.relaySweepMs, signal)
+      reservations.sweep(clock.now())
+      circuits.enforceBudget()
+      if (isDraining) circuits.endQuiet(clock.monotonicMs(), LIMITS.relayDrainQuietMs)
+    }
+  }
+
+  return {
+    start: async () => {
+      node.addEventListener('peer:disconnect', onPeerDisconnect)
+      tasks.run('sweep', sweep)
+      await node.handle(HOP_PROTOCOL, handleHop, { maxInboundStreams: maxCircuitsPerCaller + LIMITS.relayPendingHandshakesPerPeerCount, runOnLimitedConnection: false })
+    },
+    drain: async (signal) => {
+      isDraining = true
+      await circuits.whenEmpty(signal)
+    },
+    stop: async () => {
+      isDraining = true
+      await node.unhandle(HOP_PROTOCOL)
+      node.removeEventListener('peer:disconnect', onPeerDisconnect)
+      await tasks.stop()
+      circuits.abortAll()
+      reservations.clear()
+    },
+    isUsedBy: (peerId) => {
+      const peer = peerKey(peerId.toMultihash().bytes)
+      const { pendingHandshakes: pending, callerCircuits, calledCircuits } = usage.get(peer)
+      return pending + callerCircuits + calledCircuits > 0 || reservations.get(peer, clock.now()) !== undefined
+    },
+    get reservationCount () { return reservations.size },
+    get circuitCount () { return circuits.size }
+  }
+}
+
+/** What was decided before anything was allocated or signed. */
+type Decision<Facts> = { status: 'OK' } & Facts | { status: Exclude<StatusName, 'OK'> }
