@@ -1,0 +1,41 @@
+/** `carrier ping WHO`: is a friend there, over which path, how far away. */
+import { setTimeout as delay } from 'node:timers/promises'
+import type { Command } from 'commander'
+import { InvalidArgumentError } from 'commander'
+import type { MethodOutput } from '../../src/control/client/index.ts'
+import { openContext } from '../context.ts'
+import { formatMs, safeText } from '../output.ts'
+
+/** Time between two pings. */
+const INTERVAL_MS = 200
+
+/** Adds the command. */
+export function addPingCommand (program: Command): void {
+  program.command('ping').argument('<who>').description('measure the round trip to a friend and show the path')
+    .option('--count <n>', 'how often', parseCount, 5)
+    .action(async (who: string, options: { count: number }, command: Command) => {
+      const context = openContext(command)
+      const answers: Array<MethodOutput<'friend.ping'>> = []
+      for (let round = 0; round < options.count; round++) {
+        if (round > 0) await delay(INTERVAL_MS)
+        const answer = await context.client.call('friend.ping', { who })
+        answers.push(answer)
+        if (!context.isJson) process.stdout.write(`${safeText(answer.label)}: ${formatMs(answer.rttMs)}, ${describePath(answer)}\n`)
+      }
+      const last = answers.at(-1)
+      if (last === undefined) return
+      const rttsMs = answers.map(({ rttMs }) => rttMs)
+      const median = [...rttsMs].sort((a, b) => a - b)[Math.floor(rttsMs.length / 2)] ?? last.rttMs
+      context.print('ping', { ...last, rttMs: median, rttsMs }, '')
+    })
+}
+
+function describePath (answer: MethodOutput<'friend.ping'>): string {
+  return answer.relayPeerId === undefined ? answer.path : `${answer.path} through ${safeText(answer.relayPeerId)}`
+}
+
+function parseCount (text: string): number {
+  const amount = Number(text)
+  if (!Number.isInteger(amount) || amount < 1 || amount > 1000) throw new InvalidArgumentError('it must be a number from 1 to 1000')
+  return amount
+}

@@ -1,0 +1,142 @@
+/** Shapes of what crosses the control API. Absent members are left out; `null` does not occur. */
+import { z } from 'zod'
+
+/** How bytes travel to a friend. */
+export const PathShape = z.enum(['lan', 'direct', 'punched', 'relayed', 'spliced'])
+
+/** Who wrote an item: a command or carrier.toml. */
+export const SourceShape = z.enum(['state', 'config'])
+
+/** A friend's label or DID, as people type it. */
+export const WhoShape = z.string().min(1).max(256)
+
+/** `WHO/SERVICE`. */
+export const ToShape = z.string().min(3).max(512)
+
+/** One configured relay. */
+export const RelayShape = z.object({
+  peerId: z.string(),
+  address: z.string(),
+  state: z.enum(['connecting', 'reserved', 'unreachable', 'refused']),
+  rttMs: z.number().optional(),
+  reason: z.string().optional()
+})
+
+/** One friend as `status` shows it. */
+export const FriendStatusShape = z.object({
+  did: z.string(),
+  label: z.string(),
+  presence: z.enum(['online', 'offline', 'requested']),
+  path: PathShape.optional(),
+  lastSeenAt: z.number().optional()
+})
+
+/** One service that we offer. */
+export const ServiceShape = z.object({
+  name: z.string(),
+  target: z.string(),
+  allow: z.array(z.string()),
+  connections: z.number(),
+  source: SourceShape
+})
+
+/** One forward. `once`: gone when the daemon stops. */
+export const ForwardShape = z.object({
+  listen: z.string(),
+  to: z.string(),
+  state: z.enum(['connecting', 'active', 'offline', 'refused', 'target-down', 'error']),
+  reason: z.string().optional(),
+  path: PathShape.optional(),
+  connections: z.number(),
+  source: SourceShape,
+  once: z.boolean()
+})
+
+/** Everything `carrier status` prints. */
+export const StatusShape = z.object({
+  did: z.string(),
+  peerId: z.string(),
+  version: z.string(),
+  uptimeMs: z.number(),
+  relays: z.array(RelayShape),
+  friends: z.array(FriendStatusShape),
+  services: z.array(ServiceShape),
+  forwards: z.array(ForwardShape),
+  listen: z.array(z.string()),
+  requestCount: z.number(),
+  problems: z.array(z.string())
+})
+
+/** What the daemon was started with. */
+export const DaemonShape = z.object({
+  pid: z.number(),
+  version: z.string(),
+  dataDirectory: z.string(),
+  startedAt: z.number(),
+  logFile: z.string().optional(),
+  configFile: z.string().optional(),
+  relays: z.array(z.string()),
+  listen: z.enum(['none', 'lan', 'mapped', 'public']),
+  port: z.number()
+})
+
+/** One handed-out address. */
+export const AddressShape = z.object({
+  label: z.string(),
+  number: z.number(),
+  address: z.string(),
+  createdAt: z.number(),
+  revokedAt: z.number().optional()
+})
+
+/** One friend, or one whom we asked. */
+export const FriendShape = z.object({
+  did: z.string(),
+  label: z.string(),
+  state: z.enum(['requested', 'friend']),
+  devices: z.array(z.string()),
+  presence: z.enum(['online', 'offline', 'requested']),
+  path: PathShape.optional(),
+  addedAt: z.number(),
+  lastSeenAt: z.number().optional()
+})
+
+/** A request that waits for our answer. */
+export const RequestShape = z.object({
+  did: z.string(),
+  /** Short for the DID in commands. */
+  name: z.string(),
+  hello: z.string(),
+  receivedAt: z.number(),
+  expiresAt: z.number(),
+  state: z.enum(['pending', 'ignored'])
+})
+
+/** A friend by name. */
+export const NamedShape = z.object({ did: z.string(), label: z.string() })
+
+/** One round trip. */
+export const PingShape = z.object({
+  did: z.string(),
+  label: z.string(),
+  rttMs: z.number(),
+  path: PathShape,
+  relayPeerId: z.string().optional(),
+  link: z.string()
+})
+
+/** How a pipe stands: bytes flow, the far end closed its side, both sides are done, or it failed with a code. */
+export const PipeResultShape = z.object({
+  state: z.enum(['open', 'ended', 'closed', 'failed']),
+  code: z.string().optional(),
+  message: z.string().optional()
+})
+
+/** Body of every answer that is not 2xx. */
+export const ErrorShape = z.object({
+  error: z.object({
+    code: z.string(),
+    message: z.string(),
+    detail: z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])).optional()
+  })
+})

@@ -1,0 +1,4 @@
+/** The daemon's side of the control API, and the configuration that a daemon is started from. */
+export * from './config.ts'
+export * from './server.ts'
+export * from './settings.ts'
