@@ -1,0 +1,123 @@
+/** The library as an application uses it: whole Carriers and a whole relay, in one process, on loopback. */
+import assert from 'node:assert/strict'
+import { copyFileSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { createServer } from 'node:net'
+import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import test from 'node:test'
+import type { TestContext } from 'node:test'
+import { BOOTSTRAP_DEFAULTS, createBootstrap } from '../../src/bootstrap/index.ts'
+import { createCarrier, errorCode } from '../../src/index.ts'
+import type { Carrier } from '../../src/index.ts'
+
+const DEADLINE_MS = 20_000
+
+interface World { relay: string, start: (name: string, from?: string) => Promise<Carrier> }
+
+/** A relay that listens on `listen`, and Carriers that use it; all of it ends with the test. */
+async function openWorld (t: TestContext, listen: string): Promise<World> {
+  const directory = mkdtempSync(join(tmpdir(), 'carrier-library-'))
+  const relay = await createBootstrap({}, { ...BOOTSTRAP_DEFAULTS, dataDirectory: join(directory, 'relay'), listen: [listen], health: { host: '127.0.0.1', port: 0 } })
+  await relay.start()
+  const carriers: Carrier[] = []
+  t.after(async () => {
+    for (const carrier of carriers) await carrier.stop()
+    await relay.stop()
+    rmSync(directory, { recursive: true, force: true })
+  })
+  const address = relay.addresses()[0]
+  assert.ok(address !== undefined)
+  return {
+    relay: address,
+    start: async (name, keyOf) => {
+      const dataDirectory = join(directory, name)
+      if (keyOf !== undefined) {
+        mkdirSync(dataDirectory, { mode: 0o700 })
+        for (const file of ['identity.key', 'state.db', 'state.db-wal']) copyFileSync(join(directory, keyOf, file), join(dataDirectory, file))
+      }
+      const carrier = await createCarrier({ dataDirectory, relays: [address] })
+      carriers.push(carrier)
+      await carrier.start()
+      return carrier
+    }
+  }
+}
+
+/** Resolves with the payload of the first event of that name that satisfies `fits`. */
+async function nextEvent (carrier: Carrier, name: string, fits: (payload: Record<string, unknown>) => boolean = () => true): Promise<Record<string, unknown>> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => {
+      remove()
+      reject(new Error(`no ${name} within ${DEADLINE_MS} ms; status: ${JSON.stringify(carrier.status())}`))
+    }, DEADLINE_MS)
+    const remove = carrier.onAnyEvent((found, payload) => {
+      if (found !== name || !fits(payload as Record<string, unknown>)) return
+      clearTimeout(timer)
+      remove()
+      resolve(payload as Record<string, unknown>)
+    })
+  })
+}
+
+async function befriend (asker: Carrier, asked: Carrier): Promise<void> {
+  const requested = nextEvent(asked, 'friend:requested')
+  const online = Promise.all([nextEvent(asker, 'friend:online'), nextEvent(asked, 'friend:online')])
+  const address = asked.addresses.current()?.address
+  assert.ok(address !== undefined)
+  assert.equal(asker.friends.add(address, { hello: 'hello' }), asked.identity.did)
+  assert.deepEqual(await requested, { did: asker.identity.did, hello: 'hello' })
+  asked.friends.accept(asker.identity.did, { label: 'asker' })
+  await online
+  asker.friends.label(asked.identity.did, 'asked')
+}
+
+for (const [name, listen] of [['TCP', '/ip4/127.0.0.1/tcp/0'], ['WebSockets', '/ip4/127.0.0.1/tcp/0/ws']] as const) {
+  test(`over a relay that is reached by ${name}: friends, a granted service, bytes through a forward`, { timeout: 60_000 }, async (t) => {
+    const world = await openWorld(t, listen)
+    const [office, laptop] = await Promise.all([world.start('office'), world.start('laptop')])
+    await befriend(laptop, office)
+    const echo = createServer((socket) => { socket.on('error', () => { /* the test ends connections hard */ }).pipe(socket) })
+    await new Promise<void>((resolve) => { echo.listen(0, '127.0.0.1', resolve) })
+    t.after(() => { echo.close() })
+    office.forwarding.serve('echo', String((echo.address() as AddressInfo).port), { allow: ['asker'] })
+    const forward = await laptop.forwarding.openForward({ port: 0, to: 'asked/echo' })
+    assert.deepEqual([forward.state, forward.path], ['active', 'relayed'])
+    const channel = await laptop.forwarding.dial('asked/echo')
+    const answered = new Promise<string>((resolve, reject) => {
+      let text = ''
+      channel.on('data', (chunk: Buffer) => { text += chunk.toString() })
+      channel.on('end', () => { resolve(text) })
+      channel.on('error', reject)
+    })
+    channel.end('ping and fin')
+    assert.equal(await answered, 'ping and fin')
+    const { path, link } = await laptop.ping('asked')
+    assert.deepEqual([path, link], ['relayed', 'stream'])
+    await assert.rejects(laptop.forwarding.openForward({ port: 0, to: 'asked/nothing' }), (err) => errorCode(err) === 'ERR_NOT_AVAILABLE')
+    assert.deepEqual(laptop.status().problems, [])
+  })
+}
+
+test('a removed friend is offline at once, on both sides, and a stranger from then on', { timeout: 60_000 }, async (t) => {
+  const world = await openWorld(t, '/ip4/127.0.0.1/tcp/0')
+  const [office, laptop] = await Promise.all([world.start('office'), world.start('laptop')])
+  await befriend(laptop, office)
+  const ended = Promise.all([nextEvent(laptop, 'friend:removed'), nextEvent(laptop, 'session:closed'), nextEvent(office, 'session:closed')])
+  await office.friends.remove('asker')
+  assert.deepEqual((await ended)[0], { did: office.identity.did, by: 'them' })
+  assert.deepEqual([office.friends.list(), laptop.friends.list()], [[], []])
+  assert.equal(office.sessions.list().length + laptop.sessions.list().length, 0)
+})
+
+test('two live processes with one key are noticed by their friend, and the older one says so', { timeout: 60_000 }, async (t) => {
+  const world = await openWorld(t, '/ip4/127.0.0.1/tcp/0')
+  const [office, laptop] = await Promise.all([world.start('office'), world.start('laptop')])
+  await befriend(laptop, office)
+  const noticed = nextEvent(office, 'node:duplicate-identity', ({ did }) => did === laptop.identity.did)
+  await world.start('clone', 'laptop')
+  await noticed
+  const told = nextEvent(laptop, 'node:duplicate-identity', ({ did }) => did === laptop.identity.did)
+  if (!laptop.status().problems.some((problem) => problem.includes('another live process'))) await told
+  assert.ok(laptop.status().problems.some((problem) => problem.includes('another live process uses this identity')))
+})

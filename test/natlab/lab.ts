@@ -1,0 +1,95 @@
+/**
+ * The lab: an internet of namespaces on one machine. Public addresses exist only inside.
+ *
+ *   office 10.1.0.2 ─ officeNat 50.1.0.2 ─┐            ┌─ relay1 50.0.1.2
+ *                                          ├─ internet ─┼─ relay2 50.0.2.2
+ *   laptop 10.2.0.2 ─ laptopNat 50.2.0.2 ─┘            └─ cafe   50.0.9.2 (a public host: the stranger)
+ */
+import type { TestNetwork } from '../support/network.ts'
+import { joinByDelay } from './delay.ts'
+import type { DelayedLink, LinkShape } from './delay.ts'
+import { natRuleset } from './nat-flavours.ts'
+import type { NatFlavour } from './nat-flavours.ts'
+import { createNamespaces, joinByCable, loadRuleset, makeRouter, routeVia } from './namespace.ts'
+import type { LinkEnd, Namespace } from './namespace.ts'
+
+/** The lab as a network, with its routers. */
+export interface Lab extends TestNetwork {
+  readonly name: 'natlab'
+  readonly internet: Namespace
+  readonly office: Namespace
+  readonly officeNat: Namespace
+  readonly laptop: Namespace
+  readonly laptopNat: Namespace
+  readonly cafe: Namespace
+  readonly relays: readonly Namespace[]
+  /** The emulated access lines of the homes, when asked for. */
+  readonly lines: { office?: DelayedLink, laptop?: DelayedLink }
+}
+
+/** What a lab looks like. */
+export interface LabInit {
+  office?: NatFlavour
+  laptop?: NatFlavour
+  relayCount?: 1 | 2
+  /** Gives each home's access line a delay, loss and rate. */
+  line?: LinkShape
+}
+
+/** The interface of a machine that has one. */
+export const UPLINK = 'eth0'
+
+/** Builds a lab; the caller closes it, and it is removed with the test process in any case. */
+export async function openLab (init: LabInit = {}): Promise<Lab> {
+  const namespaces = createNamespaces()
+  const lines: Array<['office' | 'laptop', DelayedLink]> = []
+  try {
+    const internet = await namespaces.add('internet', '50.0.0.1')
+    await makeRouter(internet)
+    const relays: Namespace[] = []
+    for (let number = 1; number <= (init.relayCount ?? 1); number++) relays.push(await publicHost(`relay${number}`, `50.0.${number}`))
+    const cafe = await publicHost('cafe', '50.0.9')
+    const office = await home('office', 1, init.office ?? 'eim')
+    const laptop = await home('laptop', 2, init.laptop ?? 'eim')
+    return {
+      name: 'natlab',
+      internet,
+      relays,
+      cafe,
+      office: office.host,
+      officeNat: office.nat,
+      laptop: laptop.host,
+      laptopNat: laptop.nat,
+      lines: Object.fromEntries(lines),
+      close: async () => {
+        for (const [, line] of lines) await line.close()
+        namespaces.close()
+      }
+    }
+
+    async function publicHost (role: string, network: string): Promise<Namespace> {
+      const host = await namespaces.add(role, `${network}.2`)
+      await joinByCable({ namespace: internet, name: role, cidr: `${network}.1/24` }, { namespace: host, name: UPLINK, cidr: `${network}.2/24` })
+      await routeVia(host, `${network}.1`)
+      return host
+    }
+
+    async function home (role: 'office' | 'laptop', number: number, flavour: NatFlavour): Promise<{ host: Namespace, nat: Namespace }> {
+      const nat = await namespaces.add(`${role}-nat`, `50.${number}.0.2`)
+      await makeRouter(nat)
+      const outside: LinkEnd = { namespace: internet, name: role, cidr: `50.${number}.0.1/24` }
+      const wan: LinkEnd = { namespace: nat, name: 'wan', cidr: `50.${number}.0.2/24` }
+      if (init.line === undefined) await joinByCable(outside, wan)
+      else lines.push([role, await joinByDelay(outside, wan, init.line)])
+      await routeVia(nat, `50.${number}.0.1`)
+      const host = await namespaces.add(role, `10.${number}.0.2`)
+      await joinByCable({ namespace: nat, name: 'lan', cidr: `10.${number}.0.1/24` }, { namespace: host, name: UPLINK, cidr: `10.${number}.0.2/24` })
+      await routeVia(host, `10.${number}.0.1`)
+      await loadRuleset(nat, natRuleset(flavour, { wan: 'wan', lan: 'lan', insideAddress: `10.${number}.0.2` }))
+      return { host, nat }
+    }
+  } catch (err) {
+    namespaces.close()
+    throw err
+  }
+}

@@ -1,0 +1,98 @@
+/**
+ * `npm test`: every check that a change must pass, one stage after the other, with one summary at the end.
+ * `npm test -- STAGE…` runs some stages only. Stages that need root or Debian packages say why they did not run;
+ * with CARRIER_TEST_REQUIRE (a comma-separated list such as `lab,postgres`) that is a failure, and so is any skipped test.
+ */
+import { spawn } from 'node:child_process'
+import { globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+
+interface Stage { name: string, inDefault: boolean, run: () => Promise<boolean> }
+interface Counted { result: 'passed' | 'failed' | 'skipped', name: string, file: string, durationMs: number, reason?: string | boolean }
+
+const root = dirname(import.meta.dirname)
+const tools = join(root, 'node_modules', '.bin')
+const counted: Counted[] = []
+
+const stages: Stage[] = [
+  { name: 'types', inDefault: true, run: async () => command(join(tools, 'tsc'), ['--noEmit', '-p', 'tsconfig.json']) },
+  { name: 'lint', inDefault: true, run: async () => command(join(tools, 'eslint'), ['.', '--max-warnings', '0']) },
+  { name: 'deps', inDefault: true, run: async () => await command(join(tools, 'depcruise'), ['--config', '.dependency-cruiser.cjs', 'src', 'bin']) && await command(join(tools, 'knip'), []) },
+  { name: 'unit', inDefault: true, run: async () => tests('test/unit/**/*.test.ts', { concurrency: 2, timeoutMs: 120_000 }) },
+  { name: 'guards', inDefault: true, run: async () => tests('test/guards/*.test.ts', { concurrency: 2, timeoutMs: 180_000 }) },
+  { name: 'loopback', inDefault: true, run: async () => tests('test/loopback/*.test.ts', { concurrency: 2, timeoutMs: 180_000 }) },
+  { name: 'process', inDefault: true, run: async () => tests('test/process/*.test.ts', { concurrency: 1, timeoutMs: 240_000 }) },
+  { name: 'smoke', inDefault: true, run: async () => tests('test/natlab/smoke*.test.ts', { concurrency: 1, timeoutMs: 240_000 }) },
+  { name: 'lab', inDefault: false, run: async () => tests('test/natlab/full-*.test.ts', { concurrency: 1, timeoutMs: 900_000 }) },
+  { name: 'faults', inDefault: false, run: async () => tests('test/faults/*.test.ts', { concurrency: 1, timeoutMs: 900_000 }) }
+]
+
+process.exitCode = await main(process.argv.slice(2))
+
+async function main (wanted: string[]): Promise<number> {
+  const unknown = wanted.filter((name) => !stages.some((stage) => stage.name === name))
+  if (unknown.length > 0) {
+    console.error(`unknown stage ${unknown.join(', ')}; stages are: ${stages.map((stage) => stage.name).join(', ')}`)
+    return 2
+  }
+  if (Number(process.versions.node.split('.')[0]) < 24) {
+    console.error(`tests run on Node 24 or newer, this is ${process.version}: use "npm test", which brings its own`)
+    return 1
+  }
+  const failures: string[] = []
+  for (const stage of stages.filter((candidate) => wanted.length === 0 ? candidate.inDefault : wanted.includes(candidate.name))) {
+    const startedAt = performance.now()
+    console.log(`\n=== ${stage.name}`)
+    const isGood = await stage.run()
+    console.log(`=== ${stage.name}: ${isGood ? 'ok' : 'FAILED'} in ${((performance.now() - startedAt) / 1000).toFixed(1)} s`)
+    if (!isGood) failures.push(stage.name)
+  }
+  return summarize(failures)
+}
+
+function summarize (failures: string[]): number {
+  const count = (result: Counted['result']): Counted[] => counted.filter((item) => item.result === result)
+  for (const item of count('skipped')) console.log(`skipped: ${item.name} (${String(item.reason)})`)
+  for (const item of count('failed')) console.log(`failed: ${item.name} in ${item.file}`)
+  const slowest = [...counted].sort((a, b) => b.durationMs - a.durationMs).slice(0, 5)
+  if (slowest.length > 0) console.log(`slowest: ${slowest.map((item) => `${item.name} ${(item.durationMs / 1000).toFixed(1)} s`).join(' · ')}`)
+  const mayNotSkip = (process.env['CARRIER_TEST_REQUIRE'] ?? '') !== ''
+  if (mayNotSkip && count('skipped').length > 0) failures.push('skipped tests where none may be skipped')
+  if (failures.length > 0) console.log(`FAILED: ${failures.join(', ')}`)
+  console.log(`${count('passed').length} passed, ${count('failed').length} failed, ${count('skipped').length} skipped`)
+  return failures.length === 0 ? 0 : 1
+}
+
+async function tests (pattern: string, options: { concurrency: number, timeoutMs: number }): Promise<boolean> {
+  const files = globSync(pattern, { cwd: root }).sort()
+  if (files.length === 0) {
+    console.log(`no test file matches ${pattern}`)
+    return false
+  }
+  const directory = mkdtempSync(join(tmpdir(), 'carrier-test-'))
+  const resultFile = join(directory, 'results.jsonl')
+  try {
+    const isGood = await command(process.execPath, [
+      '--conditions=carrier-source', '--test', `--test-concurrency=${options.concurrency}`, `--test-timeout=${options.timeoutMs}`,
+      '--test-reporter=spec', '--test-reporter-destination=stdout',
+      '--test-reporter=./test/support/count-reporter.ts', `--test-reporter-destination=${resultFile}`,
+      ...files
+    ])
+    const lines = readFileSync(resultFile, 'utf8').split('\n').filter((line) => line !== '')
+    counted.push(...lines.map((line) => JSON.parse(line) as Counted))
+    return isGood && lines.length > 0
+  } finally {
+    rmSync(directory, { recursive: true, force: true })
+  }
+}
+
+async function command (file: string, args: string[]): Promise<boolean> {
+  // the tools' own "#!/usr/bin/env node" must find the Node that runs this file
+  const env = { ...process.env, PATH: `${dirname(process.execPath)}:${process.env['PATH'] ?? ''}` }
+  return new Promise((resolve, reject) => {
+    const child = spawn(file, args, { cwd: root, stdio: ['ignore', 'inherit', 'inherit'], env })
+    child.on('error', reject)
+    child.on('close', (code) => { resolve(code === 0) })
+  })
+}

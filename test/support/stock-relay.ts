@@ -1,0 +1,62 @@
+/** Runs stock relays as child processes: start, kill -9, start again with the same key and port. */
+import { spawn } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { once } from 'node:events'
+import { createServer } from 'node:net'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { generateKeyPairFromSeed } from '@libp2p/crypto/keys'
+import { peerIdFromPrivateKey } from '@libp2p/peer-id'
+import { within } from './wait.ts'
+
+/** A relay whose address is known before it runs. */
+export interface StockRelay {
+  address: string
+  peerId: string
+  /** Resolves when it listens. */
+  start: () => Promise<void>
+  /** kill -9; resolves when it is gone. Idempotent. */
+  kill: () => Promise<void>
+  /** SIGSTOP and SIGCONT: connections stay, nothing answers. */
+  freeze: () => void
+  thaw: () => void
+}
+
+/** Prepares a relay with a key made from `name` on a free port of 127.0.0.1; nothing runs yet. */
+export async function prepareStockRelay (name: string): Promise<StockRelay> {
+  const seed = createHash('sha256').update(`stock-relay ${name} ${process.pid}`).digest()
+  const peerId = peerIdFromPrivateKey(await generateKeyPairFromSeed('Ed25519', new Uint8Array(seed))).toString()
+  const port = await freePort()
+  let child: ChildProcess | undefined
+  return {
+    peerId,
+    address: `/ip4/127.0.0.1/tcp/${port}/p2p/${peerId}`,
+    start: async () => {
+      const started = spawn(process.execPath, ['--conditions=carrier-source', join(import.meta.dirname, 'stock-relay-main.ts'), String(port), seed.toString('hex')], { stdio: ['ignore', 'pipe', 'inherit'] })
+      child = started
+      await within('the relay to listen', 20_000, once(createInterface(started.stdout), 'line'))
+    },
+    kill: async () => {
+      const running = child
+      child = undefined
+      if (running === undefined || running.exitCode !== null) return
+      const exited = once(running, 'exit')
+      running.kill('SIGKILL')
+      await exited
+    },
+    freeze: () => { child?.kill('SIGSTOP') },
+    thaw: () => { child?.kill('SIGCONT') }
+  }
+}
+
+/** A port that nothing uses now. */
+export async function freePort (): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const address = server.address()
+  server.close()
+  await once(server, 'close')
+  if (address === null || typeof address === 'string') throw new Error('no port')
+  return address.port
+}

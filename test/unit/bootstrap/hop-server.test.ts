@@ -1,0 +1,56 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { generateKeyPairFromSeed } from '@libp2p/crypto/keys'
+import type { Connection, Stream, StreamHandler } from '@libp2p/interface'
+import { peerIdFromPrivateKey } from '@libp2p/peer-id'
+import { multiaddr } from '@multiformats/multiaddr'
+import { createMetrics, encodeFrame, silentLogger } from '../../../src/base/index.ts'
+import { admitAll } from '../../../src/bootstrap/admission.ts'
+import { createHopServer } from '../../../src/bootstrap/hop-server.ts'
+import type { HopServerComponents } from '../../../src/bootstrap/hop-server.ts'
+import { createFakeClock } from '../../support/fake-clock.ts'
+
+const RESERVE = encodeFrame(Uint8Array.from([0x08, 0x00]))
+
+/** A hop stream on which RESERVE is waiting; sending the answer works or fails. */
+function makeStream (canSend: boolean): Stream {
+  const stream = Object.assign(new EventTarget(), {
+    status: 'open',
+    readStatus: 'paused',
+    readBufferLength: RESERVE.length,
+    resume: () => { stream.dispatchEvent(Object.assign(new Event('message'), { data: RESERVE })) },
+    pause: () => {},
+    send: () => {
+      if (!canSend) throw new Error('the stream is gone')
+      return true
+    },
+    close: async () => {},
+    abort: () => { stream.status = 'aborted' }
+  })
+  return stream as unknown as Stream
+}
+
+test('a refresh whose answer cannot be sent leaves the reservation that its holder knows; a first one leaves nothing', async () => {
+  const privateKey = await generateKeyPairFromSeed('Ed25519', new Uint8Array(32).fill(1))
+  const remotePeer = peerIdFromPrivateKey(await generateKeyPairFromSeed('Ed25519', new Uint8Array(32).fill(2)))
+  const connection = { id: 'c', remotePeer, remoteAddr: multiaddr('/ip4/203.0.113.1/tcp/1') } as unknown as Connection
+  let ask: StreamHandler = () => {}
+  const node = Object.assign(new EventTarget(), {
+    peerId: peerIdFromPrivateKey(privateKey),
+    handle: async (_protocol: string, handler: StreamHandler) => { ask = handler },
+    unhandle: async () => {},
+    getConnections: () => [connection],
+    getMultiaddrs: () => []
+  }) as unknown as HopServerComponents['node']
+  const clock = createFakeClock()
+  const hop = createHopServer({ node, privateKey, admit: admitAll(undefined), clock, log: silentLogger, metrics: createMetrics() })
+  await hop.start()
+  await ask(makeStream(false), connection)
+  assert.equal(hop.reservationCount, 0)
+  await ask(makeStream(true), connection)
+  assert.equal(hop.reservationCount, 1)
+  await ask(makeStream(false), connection)
+  assert.equal(hop.reservationCount, 1)
+  await hop.stop()
+  assert.equal(clock.pendingTimerCount(), 0)
+})

@@ -1,0 +1,175 @@
+/** Nodes joined in memory: authenticated streams with back-pressure, delays and cuts on demand. */
+import { randomBytes } from 'node:crypto'
+import { CarrierError, createMetrics, silentLogger } from '../../../src/base/index.ts'
+import type { Clock, Metrics } from '../../../src/base/index.ts'
+import { didFromPublicKey } from '../../../src/identity/index.ts'
+import type { Did } from '../../../src/identity/index.ts'
+import type { Peer, PeerLevel, PeerStream, StreamHandler } from '../../../src/node/index.ts'
+import { createSessionManager } from '../../../src/session/index.ts'
+import type { SessionManager } from '../../../src/session/index.ts'
+
+const BUFFER_BYTES = 256 * 1024
+
+/** One direction of a stream. */
+class Pipe {
+  chunks: Uint8Array[] = []
+  byteCount = 0
+  hasEnded = false
+  error: Error | undefined
+  #wake: Array<() => void> = []
+  signal (): void {
+    const wake = this.#wake
+    this.#wake = []
+    for (const call of wake) call()
+  }
+
+  async change (): Promise<void> {
+    await new Promise<void>((resolve) => { this.#wake.push(resolve) })
+  }
+}
+
+/** Two ends of a stream and a way to lose it. */
+export interface StreamPair { ends: [PeerStream, PeerStream], lose: () => void, isLost: () => boolean, hold: (isHeld: boolean) => void }
+
+export function createStreamPair (): StreamPair {
+  const pipes: [Pipe, Pipe] = [new Pipe(), new Pipe()]
+  const gone = Promise.withResolvers<undefined>()
+  let isHeld = false
+  function fail (err: Error): void {
+    for (const pipe of pipes) {
+      pipe.error ??= err
+      pipe.signal()
+    }
+    gone.resolve(undefined)
+  }
+  function end (incoming: Pipe, outgoing: Pipe): PeerStream {
+    async function * source (): AsyncGenerator<Uint8Array> {
+      while (true) {
+        if (incoming.error !== undefined) throw incoming.error
+        const chunk = isHeld ? undefined : incoming.chunks.shift()
+        if (chunk !== undefined) {
+          incoming.byteCount -= chunk.length
+          incoming.signal()
+          yield chunk
+        } else if (incoming.hasEnded && !isHeld) {
+          return
+        } else await incoming.change()
+      }
+    }
+    return {
+      source: source(),
+      sink: async (chunks) => {
+        for await (const chunk of chunks) {
+          while (outgoing.byteCount >= BUFFER_BYTES && outgoing.error === undefined) await outgoing.change()
+          if (outgoing.error !== undefined) throw outgoing.error
+          outgoing.chunks.push(chunk)
+          outgoing.byteCount += chunk.length
+          outgoing.signal()
+        }
+        outgoing.hasEnded = true
+        outgoing.signal()
+        if (incoming.hasEnded) gone.resolve(undefined)
+      },
+      abort: () => { fail(new CarrierError('ERR_LINK_LOST', 'the stream was reset')) },
+      closed: gone.promise
+    }
+  }
+  return {
+    ends: [end(pipes[0], pipes[1]), end(pipes[1], pipes[0])],
+    lose: () => { fail(new CarrierError('ERR_LINK_LOST', 'the connection was lost')) },
+    isLost: () => pipes[0].error !== undefined,
+    hold: (next) => {
+      isHeld = next
+      for (const pipe of pipes) pipe.signal()
+    }
+  }
+}
+
+/** A device: its key, its node and its session manager. */
+export interface FakeDevice { did: Did, publicKey: Uint8Array, instanceId: Uint8Array, manager: SessionManager, metrics: Metrics, handlers: Map<string, StreamHandler>, streamCount: number }
+
+/** The network all fake devices live in. */
+export interface FakeNetwork {
+  /** The next device; keys grow, so earlier ones are controllers. */
+  device: (init?: { like?: FakeDevice, creditBytes?: number }) => FakeDevice
+  pairs: StreamPair[]
+  /** How devices that are dialled are known to the dialling one. */
+  levels: Map<Did, PeerLevel>
+  /** Runs before a dial completes; may wait or throw. */
+  beforeDial: { run: (from: Did, to: Did) => Promise<void> }
+  /** Opens a stream without a manager at the opener's end. */
+  rawStream: (from: FakeDevice, to: FakeDevice) => PeerStream
+}
+
+export function createFakeNetwork (clock: Clock): FakeNetwork {
+  const devices = new Map<Did, FakeDevice>()
+  const pairs: StreamPair[] = []
+  const beforeDial = { run: async (_from: Did, _to: Did): Promise<void> => {} }
+  const levels = new Map<Did, PeerLevel>()
+  const keys = sortedKeys()
+
+  function connect (from: FakeDevice, to: FakeDevice, protocol: string): PeerStream {
+    const handler = to.handlers.get(protocol)
+    if (handler === undefined) throw new CarrierError('ERR_NOT_AVAILABLE', 'no such protocol')
+    const pair = createStreamPair()
+    pairs.push(pair)
+    const [near, far] = pair.ends
+    from.streamCount++
+    void near.closed.then(() => { from.streamCount-- })
+    handler(far, peerOf(from)).catch((err: unknown) => { far.abort(err as Error) })
+    return near
+  }
+
+  return {
+    pairs,
+    levels,
+    beforeDial,
+    rawStream: (from, to) => connect(from, to, '/carrier/session/1.0.0'),
+    device: (init = {}) => {
+      const publicKey = init.like?.publicKey ?? keys.shift()
+      if (publicKey === undefined) throw new Error('out of keys')
+      const did = didFromPublicKey(publicKey)
+      const handlers = new Map<string, StreamHandler>()
+      const instanceId = new Uint8Array(randomBytes(16))
+      const metrics = createMetrics()
+      const manager = createSessionManager({
+        node: {
+          handle: (protocol, handler) => { handlers.set(protocol, handler) },
+          openStream: async (to, protocol, options = {}) => {
+            await beforeDial.run(did, to)
+            options.signal?.throwIfAborted()
+            const target = devices.get(to)
+            if (target === undefined) throw new CarrierError('ERR_PEER_OFFLINE', 'nobody there')
+            return { stream: connect(device, target, protocol), peer: { ...peerOf(target), level: levels.get(to) ?? 'friend' } }
+          }
+        },
+        identity: { did, publicKey, instanceId },
+        clock,
+        log: silentLogger,
+        metrics
+      }, init.creditBytes === undefined ? {} : { creditBytes: init.creditBytes })
+      const device: FakeDevice = { did, publicKey, instanceId, manager, metrics, handlers, streamCount: 0 }
+      devices.set(did, device)
+      return device
+    }
+  }
+}
+
+export function peerOf (device: FakeDevice): Peer {
+  return { device: device.did, owner: device.did, level: 'friend', instanceId: device.instanceId, path: 'relayed', relayPeerId: 'relay' }
+}
+
+/** Canonical keys that decode, smallest first. */
+function sortedKeys (): Uint8Array[] {
+  const found: Uint8Array[] = []
+  for (let index = 0; found.length < 160; index++) {
+    const key = new Uint8Array(32).fill(7)
+    key[0] = index >> 8
+    key[1] = index & 255
+    try {
+      didFromPublicKey(key)
+      found.push(key)
+    } catch { /* not a point of the curve: the next one */ }
+  }
+  return found
+}
