@@ -144,11 +144,11 @@ function wrap (handle: DatabaseSync): Database {
     transaction: (work) => {
       if (!isOpen) throw new CarrierError('ERR_CLOSED', 'the database is closed')
       if (depth > 0) return work()
-      handle.exec('BEGIN IMMEDIATE')
+      prepare('BEGIN IMMEDIATE').run()
       depth++
       try {
         const result = work()
-        handle.exec('COMMIT')
+        prepare('COMMIT').run()
         return result
       } catch (err) {
         rollBack(handle)

@@ -67,7 +67,11 @@ export function startDeadline (clock: Clock, delayMs: number, message: string, p
 /** Waits for `promise` but not longer than `signal`: rejects with its reason. The work behind `promise` must itself obey the signal. */
 export async function abortable<T> (promise: Promise<T>, signal?: AbortSignal): Promise<T> {
   if (signal === undefined) return promise
-  signal.throwIfAborted()
+  if (signal.aborted) {
+    // nobody will hear of its failure any more
+    promise.catch(() => {})
+    throw signal.reason
+  }
   return new Promise<T>((resolve, reject) => {
     const onAbort = (): void => { reject(signal.reason as Error) }
     signal.addEventListener('abort', onAbort, { once: true })
