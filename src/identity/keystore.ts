@@ -133,9 +133,12 @@ function checkDid (file: KeyFile, path: string): Did {
 
 /** Every signed statement starts with its domain, so that a signature for one purpose serves no other. */
 function assertDomain (message: Uint8Array): void {
-  const start = Buffer.from(message.subarray(0, 8)).toString('latin1')
-  if (start !== 'carrier-' && start !== 'carrier/') throw new CarrierError('ERR_INTERNAL', 'only messages that start with a Carrier signature domain are signed with the device key')
+  const start = Buffer.from(message.subarray(0, 32)).toString('latin1')
+  if (!DOMAINS.some((domain) => start.startsWith(domain))) throw new CarrierError('ERR_INTERNAL', 'only messages that start with a known signature domain are signed with the device key')
 }
+
+/** Ours, and that of the libp2p TLS certificate. Noise signs through libp2p. */
+const DOMAINS = ['carrier-', 'carrier/', 'libp2p-tls-handshake:']
 
 async function closeToOthers (path: string, log: Logger): Promise<void> {
   const { mode } = await stat(path)
