@@ -43,6 +43,9 @@ export function createAuditLog (components: AuditLogComponents, init: AuditLogIn
   let lastSeq = 0
   let isFailing = false
   let pending: PendingEntry[] = []
+  /** A commit at the end of this turn is planned. */
+  let isFlushPlanned = false
+  let lazyTimer: Timer | undefined
   let timer: Timer | undefined
 
   function prepare (entry: AuditEntry): PreparedEntry {
@@ -81,6 +84,9 @@ export function createAuditLog (components: AuditLogComponents, init: AuditLogIn
   }
 
   function flush (): void {
+    isFlushPlanned = false
+    lazyTimer?.cancel()
+    lazyTimer = undefined
     const batch = pending
     pending = []
     if (batch.length === 0) return
@@ -101,9 +107,16 @@ export function createAuditLog (components: AuditLogComponents, init: AuditLogIn
     }
     const prepared = prepare(entry)
     await new Promise<void>((resolve, reject) => {
-      // the end of this turn of the event loop: what arrives until then shares the transaction
-      if (pending.length === 0) setImmediate(flush)
       pending.push({ ...prepared, resolve, reject })
+      if (isFlushPlanned) return
+      if (entry.event === 'conn.close') {
+        // nobody waits for it: the next entry that somebody waits for brings it along
+        lazyTimer ??= clock.setTimer(flush, LIMITS.auditCloseDelayMs)
+        return
+      }
+      // the end of this turn of the event loop: what arrives until then shares the transaction
+      isFlushPlanned = true
+      setImmediate(flush)
     })
   }
 
