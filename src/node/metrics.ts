@@ -14,6 +14,10 @@ export interface NodeMetrics {
   /** Streams handed to handlers and opened by us. */
   streams: CounterMetric
   openStreams: GaugeMetric
+  /** Legs of splices: opened by us, accepted from others, refused, or an ERR_ code. */
+  splices: CounterMetric
+  /** Sockets at the link port: taken, or why they were closed. */
+  linkSockets: CounterMetric
 }
 
 /** Live counts for gauges. */
@@ -30,6 +34,8 @@ export function createNodeMetrics (metrics: Metrics, gauges: NodeGauges): NodeMe
     dials: metrics.counter('carrier_node_dials_total', 'Attempts to reach a device.', ['result']),
     relayAttempts: metrics.counter('carrier_node_relay_attempts_total', 'Attempts to reserve at a relay.', ['result']),
     streams: metrics.counter('carrier_node_streams_total', 'Carrier streams.', ['direction']),
-    openStreams: metrics.gauge('carrier_node_open_streams', 'Carrier streams that are open now.')
+    openStreams: metrics.gauge('carrier_node_open_streams', 'Carrier streams that are open now.'),
+    splices: metrics.counter('carrier_node_splices_total', 'Splice legs by result.', ['result']),
+    linkSockets: metrics.counter('carrier_node_link_sockets_total', 'Sockets that came to the link port, by result.', ['result'])
   }
 }

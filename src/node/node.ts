@@ -17,6 +17,8 @@ import { createGater } from './gater.ts'
 import { createHost } from './host.ts'
 import type { Host } from './host.ts'
 import { createInboundLimits } from './inbound-limits.ts'
+import { createLinkDialer } from './link-dialer.ts'
+import { createLinkPort } from './link-port.ts'
 import { announcedMultiaddrs, listenMultiaddrs } from './listen-addresses.ts'
 import type { ListenMode } from './listen-addresses.ts'
 import { createNodeMetrics } from './metrics.ts'
@@ -27,8 +29,10 @@ import { createPeerSweep } from './peer-sweep.ts'
 import { pingConnection } from './ping.ts'
 import { createProtocolDoor } from './protocol-door.ts'
 import { parseRelayAddresses } from './relay-address.ts'
+import { createRelayEndpoints } from './relay-endpoints.ts'
 import { createRelaySupervisor } from './relay-supervisor.ts'
 import { createSecureChannel } from './secure-channel.ts'
+import { createSpliceClient } from './splice-client.ts'
 import { createStreamMuxers } from './stream-muxer.ts'
 import type { StreamMuxers } from './stream-muxer.ts'
 import type { CarrierNode, NodeEvents, Peer, PeerLevel } from './types.ts'
@@ -111,6 +115,23 @@ export function createNode (components: NodeComponents, init: NodeInit): Node {
     }
   })
 
+  const endpoints = createRelayEndpoints(peers)
+  const splices = createSpliceClient({
+    libp2p: () => host().libp2p,
+    clock,
+    log,
+    tasks: () => tasks,
+    isRelay: (peerId) => relays.some((relay) => relay.peerId === peerId),
+    endpoints,
+    levelOf,
+    splices: metrics.splices
+  })
+  const linkPort = createLinkPort({ clock, log, levelOf, sockets: metrics.linkSockets }, () => ({
+    hosts: [...new Set(listenMultiaddrs(init.listen, init.port, networkInterfaces(), init.loopback).map((text) => text.split('/')[2] ?? ''))],
+    port: init.port === 0 ? 0 : init.port + 1
+  }))
+  const linkDialer = createLinkDialer({ clock, tasks: () => tasks, connectionsOf: gate.connectionsOf, levelOf })
+
   const door = createProtocolDoor({
     clock,
     log,
@@ -121,7 +142,8 @@ export function createNode (components: NodeComponents, init: NodeInit): Node {
     describe,
     onRefused,
     streams: metrics.streams,
-    openStreams: metrics.openStreams
+    openStreams: metrics.openStreams,
+    spliceOffers: { isReady: splices.hasHandler, handle: splices.handleOffer }
   })
 
   const desk = createConnectionDesk({ clock, peers, levelOf, limits, gate, onRefused, abortStreams: door.abortAll })
@@ -165,6 +187,10 @@ export function createNode (components: NodeComponents, init: NodeInit): Node {
     return running.host
   }
 
+  function assertNotRunning (): void {
+    if (running !== undefined) throw new CarrierError('ERR_INTERNAL', 'protocols and handlers are registered before the node starts')
+  }
+
   function onRefused (peer: PeerId, reason: string): void {
     metrics.refusals.add(1, { reason })
     noteStranger(peer)
@@ -198,6 +224,7 @@ export function createNode (components: NodeComponents, init: NodeInit): Node {
     const tasksDone = tasks.stop()
     // a graceful close of the connection would look like an end on every stream of it
     door.abortAll(new CarrierError('ERR_CLOSED', 'the node stops'))
+    await linkPort.stop()
     await supervisor.stop()
     await peerSweep.stop()
     await tasksDone
@@ -211,7 +238,7 @@ export function createNode (components: NodeComponents, init: NodeInit): Node {
     device: identity.did,
     on: emitter.on,
     handle: (protocol, handler, options) => {
-      if (running !== undefined) throw new CarrierError('ERR_INTERNAL', 'protocols are registered before the node starts')
+      assertNotRunning()
       door.register(protocol, { handler, ...options })
     },
     start: async () => {
@@ -237,7 +264,7 @@ export function createNode (components: NodeComponents, init: NodeInit): Node {
         privateKey: identity.privateKey,
         listen: listenMultiaddrs(init.listen, init.port, networkInterfaces(), init.loopback),
         gater: createGater({ clock, relays, peers, levelOf, limits, onRefused }),
-        secureChannel,
+        secureChannel: { ...secureChannel, encrypter: endpoints.observe(secureChannel.encrypter) },
         muxers
       }).catch((err: unknown) => {
         muxers.stop()
@@ -246,10 +273,12 @@ export function createNode (components: NodeComponents, init: NodeInit): Node {
       const { libp2p } = made
       running = { host: made, muxers }
       libp2p.addEventListener('connection:open', (event) => { desk.opened(event.detail) })
+      libp2p.addEventListener('peer:identify', (event) => { splices.noteProtocols(event.detail.peerId, event.detail.protocols) })
       libp2p.addEventListener('connection:close', (event) => { desk.closed(event.detail) })
       try {
         await libp2p.handle(AUTH_PROTOCOL, door.enter, { runOnLimitedConnection: true, maxInboundStreams: LIMITS.peerStreamCount, maxOutboundStreams: LIMITS.peerStreamCount })
         await libp2p.start()
+        await linkPort.start()
         await supervisor.start()
         await peerSweep.start()
       } catch (err) {
@@ -268,6 +297,19 @@ export function createNode (components: NodeComponents, init: NodeInit): Node {
     isReachable: () => running !== undefined && (supervisor.statuses().some((status) => status.state === 'reserved') || running.host.listening().length > 0),
     relays: () => supervisor.statuses(),
     listenAddresses,
+    openSplice: splices.openSplice,
+    canSplice: (relayPeerId) => running !== undefined && splices.canSplice(relayPeerId),
+    handleSplices: (handler) => {
+      assertNotRunning()
+      splices.setHandler(handler)
+    },
+    issueLinkTicket: linkPort.issueLinkTicket,
+    handleLinkSockets: (handler) => {
+      assertNotRunning()
+      linkPort.setHandler(handler)
+    },
+    dialLink: linkDialer.dialLink,
+    canDialLink: linkDialer.canDialLink,
     disconnect: async (device) => {
       const err = new CarrierError('ERR_CLOSED', 'the connection was ended')
       door.abortAll(err, device)

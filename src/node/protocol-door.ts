@@ -8,6 +8,7 @@ import type { AuthenticatedConnection, AuthGate } from './auth-gate.ts'
 import { EXEMPT_PROTOCOLS } from './libp2p-config.ts'
 import type { PeerDirectory } from './peer-directory.ts'
 import type { NegotiationVerdict } from './protocol-negotiation.ts'
+import { SPLICE_PROTOCOL } from './splice-messages.ts'
 import { createPeerStream } from './stream-adapter.ts'
 import type { Peer, PeerLevel, PeerStream, StreamHandler } from './types.ts'
 
@@ -29,6 +30,8 @@ export interface ProtocolDoorComponents {
   onRefused: (peer: PeerId, reason: 'level' | 'unauthenticated' | 'stream-limit') => void
   streams: CounterMetric
   openStreams: GaugeMetric
+  /** Answers splice offers of listed relays, which are below auth; absent or not ready: they are refused. */
+  spliceOffers?: { isReady: () => boolean, handle: (stream: PeerStream, connection: Connection) => Promise<void> }
 }
 
 /** The door. */
@@ -60,6 +63,8 @@ export function createProtocolDoor (components: ProtocolDoorComponents): Protoco
     if (protocol === EXEMPT_PROTOCOLS.stop) return isRelay ? 'accept' : 'refuse'
     if (!protocol.startsWith(CARRIER_PREFIX)) return 'unknown'
     const device = components.peers.deviceOf(peer)
+    // the only protocol of ours that a relay may open, and that nobody else may
+    if (protocol === SPLICE_PROTOCOL) return isRelay && components.spliceOffers?.isReady() === true ? 'accept' : 'refuse'
     if (isRelay || device === undefined) return 'refuse'
     if (protocol === AUTH_PROTOCOL) return 'accept'
     return isAllowed(protocol, device) ? 'accept' : 'refuse'
@@ -161,6 +166,12 @@ export function createProtocolDoor (components: ProtocolDoorComponents): Protoco
         return
       }
       components.tasks().run('inbound-stream', async () => {
+        if (protocol === SPLICE_PROTOCOL) {
+          // asked again: the verdict of the negotiation is not remembered with the stream
+          if (!components.peers.isRelay(connection.remotePeer)) refuse(connection, stream, 'level')
+          else await components.spliceOffers?.handle(stream, connection)
+          return
+        }
         if (protocol !== AUTH_PROTOCOL) {
           await admit(raw, stream, connection, protocol)
           return

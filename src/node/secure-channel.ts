@@ -1,6 +1,7 @@
 /** Noise, with a note of who was proven on each connection: the muxer above needs to know for whom it makes streams. */
 import { noise } from '@chainsafe/libp2p-noise'
 import type { ConnectionEncrypter, MessageStream, PeerId } from '@libp2p/interface'
+import { createNoiseCrypto } from './noise-crypto.ts'
 
 /** The encrypter for libp2p and the look-up for the muxer. */
 export interface SecureChannel {
@@ -10,13 +11,14 @@ export interface SecureChannel {
   peerOf: (connection: MessageStream) => PeerId | undefined
 }
 
-/** Wraps stock Noise; nothing of it changes. */
+/** Wraps stock Noise; nothing of its protocol changes. */
 export function createSecureChannel (): SecureChannel {
   const peers = new WeakMap<MessageStream, PeerId>()
+  const crypto = createNoiseCrypto()
   return {
     peerOf: (connection) => peers.get(connection),
     encrypter: (components) => {
-      const inner = noise()(components) as ConnectionEncrypter
+      const inner = noise({ crypto })(components) as ConnectionEncrypter
       return {
         protocol: inner.protocol,
         secureInbound: async (connection, options) => {

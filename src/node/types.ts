@@ -1,4 +1,5 @@
 /** The door types of node/: authenticated peers and streams on which other parts build. */
+import type { Socket } from 'node:net'
 import type { Startable } from '../base/index.ts'
 import type { Did } from '../identity/index.ts'
 
@@ -40,6 +41,17 @@ export interface Peer {
 
 /** Handles one inbound stream; when the promise settles the stream is closed (or aborted on rejection). */
 export type StreamHandler = (stream: PeerStream, peer: Peer) => Promise<void>
+
+/** The called end of splices. */
+export interface SpliceHandler {
+  /** Asked before anything is allocated; friends only come so far. */
+  admits: (device: Did, relayPeerId: string) => boolean
+  /** Owns the socket: paused, past its ticket, half-open ends allowed. Who is at its other end is still to be proven. */
+  onSocket: (socket: Socket, device: Did, relayPeerId: string) => void
+}
+
+/** Takes a socket that came to the link port with a ticket of `device`; owns it. Who is at its other end is still to be proven. */
+export type LinkSocketHandler = (socket: Socket, device: Did, path: 'lan' | 'direct') => void
 
 /** State of one configured relay, as `carrier status` shows it. */
 export interface RelayStatus {
@@ -90,6 +102,31 @@ export interface CarrierNode extends Startable {
   relays: () => RelayStatus[]
   /** Addresses on which the node listens, as multiaddrs without relays. Empty for `listen = none`. */
   listenAddresses: () => string[]
+  /**
+   * Asks the relay for a splice to `device` and connects our leg. The socket is past its ticket and paused; bytes flow when
+   * the other leg is there, and an end of the socket before that means that it never came.
+   *
+   * @throws CarrierError ERR_NOT_AVAILABLE (relay has no splices, device not there or refused), ERR_LIMIT (try again later),
+   *   ERR_TIMEOUT, ERR_PEER_OFFLINE (the splice port cannot be reached), ERR_PROTOCOL
+   */
+  openSplice: (device: Did, relayPeerId: string, options?: { signal?: AbortSignal }) => Promise<Socket>
+  /** The called end. One handler; call before `start`. Without it every offer is refused. */
+  handleSplices: (handler: SpliceHandler) => void
+  /** True when the relay offers splices and we are connected to it. A look-up. */
+  canSplice: (relayPeerId: string) => boolean
+  /** A one-use ticket (32 bytes, LIMITS.linkTicketMs) with which `device` may connect to our link port; undefined when we do not listen. */
+  issueLinkTicket: (device: Did) => { port: number, ticket: Uint8Array } | undefined
+  /**
+   * Connects to the link port of a device, at the IP address of an open direct connection that we dialled to it, never at an
+   * address that the friend names. The socket is as that of `openSplice`.
+   *
+   * @throws CarrierError ERR_NOT_AVAILABLE (no such connection), ERR_PEER_OFFLINE (the port cannot be reached), ERR_TIMEOUT
+   */
+  dialLink: (device: Did, link: { port: number, ticket: Uint8Array }, options?: { signal?: AbortSignal }) => Promise<{ socket: Socket, path: 'lan' | 'direct' }>
+  /** Where sockets of our link port go. One handler; call before `start`. Without it no ticket is issued. */
+  handleLinkSockets: (handler: LinkSocketHandler) => void
+  /** True when an open direct connection to the device was dialled by us. A look-up. */
+  canDialLink: (device: Did) => boolean
   /** Ends all connections to a device at once (block, remove, revoke). */
   disconnect: (device: Did) => Promise<void>
 }

@@ -1,0 +1,204 @@
+/** Splices at listed relays: asks for one, answers offers of others, and connects our leg with the ticket. PROTOCOL.md "Splices". */
+import type { Socket } from 'node:net'
+import type { Connection, Libp2p, PeerId } from '@libp2p/interface'
+import { CarrierError, LIMITS, codeFromWire, errorCode, startDeadline } from '../base/index.ts'
+import type { Clock, CounterMetric, Logger, TaskOwner } from '../base/index.ts'
+import { didFromPublicKey, publicKeyFromDid } from '../identity/index.ts'
+import type { Did } from '../identity/index.ts'
+import { createFrameExchange } from './frame-exchange.ts'
+import type { RelayEndpoints } from './relay-endpoints.ts'
+import { SPLICE_PROTOCOL, decodeSpliceOffer, decodeSpliceResult, encodeSpliceAnswer, encodeSpliceOpen } from './splice-messages.ts'
+import type { SpliceResult } from './splice-messages.ts'
+import { createPeerStream } from './stream-adapter.ts'
+import { SPLICE_PREFACE } from './ticket-door.ts'
+import { dialTicketPort } from './ticket-dial.ts'
+import type { CarrierNode, PeerLevel, PeerStream, SpliceHandler } from './types.ts'
+
+/** What splices need. */
+export interface SpliceClientComponents {
+  libp2p: () => Pick<Libp2p, 'getConnections'>
+  clock: Clock
+  log: Logger
+  tasks: () => TaskOwner
+  isRelay: (peerId: string) => boolean
+  endpoints: Pick<RelayEndpoints, 'ipOf'>
+  levelOf: (device: Did) => PeerLevel
+  splices: CounterMetric
+}
+
+/** Both ends of splices. */
+export interface SpliceClient extends Pick<CarrierNode, 'openSplice' | 'canSplice'> {
+  setHandler: (handler: SpliceHandler) => void
+  /** True when offers of relays are answered at all. */
+  hasHandler: () => boolean
+  /** Notes what a peer says that it speaks: from identify. */
+  noteProtocols: (peer: PeerId, protocols: readonly string[]) => void
+  /** Answers an offer; the stream comes from a listed relay. */
+  handleOffer: (stream: PeerStream, connection: Connection) => Promise<void>
+}
+
+/** Creates the client. */
+export function createSpliceClient (components: SpliceClientComponents): SpliceClient {
+  const { clock, log, tasks, endpoints } = components
+  // listed relays only
+  const offering = new Set<string>()
+  let handler: SpliceHandler | undefined
+  let offerCount = 0
+  /** Of these, friends' whose leg is being connected. */
+  let friendOfferCount = 0
+
+  function connectionTo (relayPeerId: string): Connection | undefined {
+    if (!components.isRelay(relayPeerId)) return undefined
+    return components.libp2p().getConnections().findLast((connection) => connection.remotePeer.toString() === relayPeerId && isUsable(connection))
+  }
+
+  function canSplice (relayPeerId: string): boolean {
+    return offering.has(relayPeerId) && endpoints.ipOf(relayPeerId) !== undefined && connectionTo(relayPeerId) !== undefined
+  }
+
+  /** One leg, at the address that the connection to the relay uses: only the port is the relay's to say. */
+  async function connectLeg (relayPeerId: string, result: SpliceResult, signal: AbortSignal): Promise<Socket> {
+    if (result.t === 'refused') throw refusal(result)
+    const host = endpoints.ipOf(relayPeerId)
+    if (host === undefined) throw notAvailable('the IP address of the relay is not known')
+    return dialTicketPort(clock, { host, port: result.port, preface: SPLICE_PREFACE, ticket: result.ticket }, signal)
+  }
+
+  async function openSplice (device: Did, relayPeerId: string, options: { signal?: AbortSignal } = {}): Promise<Socket> {
+    if (components.levelOf(device) === 'blocked') throw new CarrierError('ERR_NOT_AVAILABLE', 'the device is blocked; unblock it first')
+    const connection = canSplice(relayPeerId) ? connectionTo(relayPeerId) : undefined
+    if (connection === undefined) throw notAvailable('the relay offers no splices, or is not connected')
+    const { signal: stopSignal } = tasks()
+    using deadline = startDeadline(clock, LIMITS.spliceTimeoutMs, 'the splice was not there in time', options.signal === undefined ? stopSignal : AbortSignal.any([stopSignal, options.signal]))
+    try {
+      const result = await ask(connection, device, deadline.signal)
+      const socket = await connectLeg(relayPeerId, result, deadline.signal)
+      components.splices.add(1, { result: 'opened' })
+      return socket
+    } catch (err) {
+      const reason: unknown = deadline.signal.aborted ? deadline.signal.reason : err
+      components.splices.add(1, { result: errorCode(reason) })
+      throw reason
+    }
+  }
+
+  async function ask (connection: Connection, device: Did, signal: AbortSignal): Promise<SpliceResult> {
+    let stream: PeerStream
+    try {
+      stream = createPeerStream(await connection.newStream(SPLICE_PROTOCOL, { signal, maxOutboundStreams: LIMITS.peerStreamCount }))
+    } catch (err) {
+      signal.throwIfAborted()
+      throw new CarrierError('ERR_NOT_AVAILABLE', 'the relay does not answer for splices', { cause: err })
+    }
+    return talk(stream, signal, async (exchange) => {
+      exchange.write(encodeSpliceOpen(publicKeyFromDid(device)))
+      return decodeSpliceResult(await receive(exchange))
+    })
+  }
+
+  async function handleOffer (stream: PeerStream, connection: Connection): Promise<void> {
+    const relayPeerId = connection.remotePeer.toString()
+    if (offerCount >= LIMITS.spliceOfferReadCount || !isUsable(connection)) {
+      stream.abort(new CarrierError('ERR_LIMIT', 'too many offers'))
+      return
+    }
+    offerCount++
+    try {
+      using deadline = startDeadline(clock, LIMITS.spliceTimeoutMs, 'the splice was not there in time', tasks().signal)
+      await answer(stream, relayPeerId, deadline.signal)
+    } finally {
+      offerCount--
+    }
+  }
+
+  async function answer (stream: PeerStream, relayPeerId: string, signal: AbortSignal): Promise<void> {
+    const accepted = await talk(stream, signal, async (exchange) => {
+      const { from } = decodeSpliceOffer(await receive(exchange))
+      const device = didFromPublicKey(from)
+      // strangers may ask too: their questions must not use up what friends need
+      const isAdmitted = friendOfferCount < LIMITS.spliceOfferCount && handler !== undefined && components.levelOf(device) === 'friend' && endpoints.ipOf(relayPeerId) !== undefined && handler.admits(device, relayPeerId)
+      exchange.write(encodeSpliceAnswer(isAdmitted))
+      if (!isAdmitted) return undefined
+      return { device, result: decodeSpliceResult(await receive(exchange)) }
+    })
+    if (accepted === undefined) {
+      components.splices.add(1, { result: 'refused' })
+      return
+    }
+    friendOfferCount++
+    const socket = await connectLeg(relayPeerId, accepted.result, signal).finally(() => { friendOfferCount-- })
+    // it may have been removed or blocked meanwhile
+    if (handler === undefined || components.levelOf(accepted.device) !== 'friend' || signal.aborted) {
+      socket.destroy()
+      return
+    }
+    components.splices.add(1, { result: 'accepted' })
+    handler.onSocket(socket, accepted.device, relayPeerId)
+  }
+
+  return {
+    openSplice,
+    canSplice,
+    handleOffer: async (stream, connection) => {
+      try {
+        await handleOffer(stream, connection)
+      } catch (err) {
+        components.splices.add(1, { result: errorCode(err) })
+        log.debug('an offered splice came to nothing', { relay: connection.remotePeer.toString(), err })
+        stream.abort(err instanceof Error ? err : new CarrierError('ERR_INTERNAL', String(err)))
+      }
+    },
+    setHandler: (given) => {
+      if (handler !== undefined) throw new CarrierError('ERR_INTERNAL', 'splices have a handler already')
+      handler = given
+    },
+    hasHandler: () => handler !== undefined,
+    noteProtocols: (peer, protocols) => {
+      const relayPeerId = peer.toString()
+      if (!components.isRelay(relayPeerId)) return
+      if (protocols.includes(SPLICE_PROTOCOL)) offering.add(relayPeerId)
+      else offering.delete(relayPeerId)
+    }
+  }
+}
+
+/** A connection that we made to the relay itself. */
+function isUsable (connection: Connection): boolean {
+  return connection.status === 'open' && connection.direction === 'outbound' && !connection.remoteAddr.toString().includes('/p2p-circuit')
+}
+
+/** A short conversation; the signal resets its stream, so that nothing waits for the other side any longer. */
+async function talk<T> (stream: PeerStream, signal: AbortSignal, conversation: (exchange: ReturnType<typeof createFrameExchange>) => Promise<T>): Promise<T> {
+  const onAbort = (): void => { stream.abort(new CarrierError('ERR_CANCELLED', 'the splice was given up')) }
+  if (signal.aborted) onAbort()
+  else signal.addEventListener('abort', onAbort, { once: true })
+  const exchange = createFrameExchange(stream)
+  try {
+    const result = await conversation(exchange)
+    await exchange.end()
+    return result
+  } catch (err) {
+    stream.abort(err instanceof Error ? err : new CarrierError('ERR_INTERNAL', String(err)))
+    throw err
+  } finally {
+    exchange.finish()
+    signal.removeEventListener('abort', onAbort)
+  }
+}
+
+async function receive (exchange: Pick<ReturnType<typeof createFrameExchange>, 'read'>): Promise<Uint8Array> {
+  const frame = await exchange.read(LIMITS.spliceMessageBytes)
+  if (frame === undefined) throw new CarrierError('ERR_PROTOCOL', 'the relay ended the talk about a splice')
+  return frame
+}
+
+function refusal (result: Extract<SpliceResult, { t: 'refused' }>): CarrierError {
+  if (codeFromWire(result.code) === 'ERR_LIMIT') {
+    return new CarrierError('ERR_LIMIT', 'the relay has no place for another splice now', result.retryMs === undefined ? {} : { detail: { retryMs: result.retryMs } })
+  }
+  return notAvailable('the relay does not offer this splice')
+}
+
+function notAvailable (message: string): CarrierError {
+  return new CarrierError('ERR_NOT_AVAILABLE', message)
+}

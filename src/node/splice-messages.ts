@@ -1,0 +1,59 @@
+/**
+ * `/carrier/splice/1.0.0`: how two peers of a relay get a ticket each for one pair of TCP legs. PROTOCOL.md "Splices".
+ *
+ * ```
+ * caller → relay   {t:'open', to}          relay → called   {t:'offer', from}
+ *                                          called → relay   {t:'accept'} or {t:'refuse'}
+ * relay → caller   {t:'ticket', port, ticket, ttlMs} or {t:'refused', code, retryMs?}
+ * relay → called   {t:'ticket', port, ticket, ttlMs} or {t:'refused', code}
+ * ```
+ * Each message is an unsigned varint length and at most LIMITS.spliceMessageBytes of DAG-CBOR.
+ */
+import { z } from 'zod'
+import { decodeCbor, encodeCbor } from '../base/index.ts'
+import { TICKET_BYTES } from './ticket-door.ts'
+
+/** Id of the protocol, on both streams. */
+export const SPLICE_PROTOCOL = '/carrier/splice/1.0.0'
+
+const RAW_KEY_BYTES = 32
+
+const bytesOf = (length: number): z.ZodType<Uint8Array> => z.instanceof(Uint8Array).refine((bytes) => bytes.length === length, `must have ${length} bytes`)
+
+/** `to`: the raw Ed25519 key of the called device. */
+const openSchema = z.strictObject({ t: z.literal('open'), to: bytesOf(RAW_KEY_BYTES) })
+
+/** `from`: the raw Ed25519 key that the relay has proven of the caller. */
+const offerSchema = z.strictObject({ t: z.literal('offer'), from: bytesOf(RAW_KEY_BYTES) })
+
+const answerSchema = z.discriminatedUnion('t', [z.strictObject({ t: z.literal('accept') }), z.strictObject({ t: z.literal('refuse') })])
+
+const resultSchema = z.discriminatedUnion('t', [
+  // only the port: the endpoint is the IP address that the connection to the relay already uses
+  z.strictObject({ t: z.literal('ticket'), port: z.number().int().min(1).max(65_535), ticket: bytesOf(TICKET_BYTES), ttlMs: z.number().int().min(1).max(600_000) }),
+  // code: the wire number of an error code
+  z.strictObject({ t: z.literal('refused'), code: z.number().int().min(0).max(0xffff), retryMs: z.number().int().min(0).max(3_600_000).optional() })
+])
+
+/** What each end gets from the relay. */
+export type SpliceResult = z.output<typeof resultSchema>
+
+/** Encodes the caller's question. */
+export const encodeSpliceOpen = (to: Uint8Array): Uint8Array => encodeCbor({ t: 'open', to })
+/** Decodes it. @throws CarrierError ERR_PROTOCOL */
+export const decodeSpliceOpen = (bytes: Uint8Array): z.output<typeof openSchema> => decodeCbor(openSchema, bytes)
+
+/** Encodes the relay's question to the called end. */
+export const encodeSpliceOffer = (from: Uint8Array): Uint8Array => encodeCbor({ t: 'offer', from })
+/** Decodes it. @throws CarrierError ERR_PROTOCOL */
+export const decodeSpliceOffer = (bytes: Uint8Array): z.output<typeof offerSchema> => decodeCbor(offerSchema, bytes)
+
+/** Encodes the called end's answer. */
+export const encodeSpliceAnswer = (isAccepted: boolean): Uint8Array => encodeCbor({ t: isAccepted ? 'accept' : 'refuse' })
+/** True for accept. @throws CarrierError ERR_PROTOCOL */
+export const decodeSpliceAnswer = (bytes: Uint8Array): boolean => decodeCbor(answerSchema, bytes).t === 'accept'
+
+/** Encodes what an end gets. */
+export const encodeSpliceResult = (result: SpliceResult): Uint8Array => encodeCbor(result)
+/** Decodes it. @throws CarrierError ERR_PROTOCOL */
+export const decodeSpliceResult = (bytes: Uint8Array): SpliceResult => decodeCbor(resultSchema, bytes)
