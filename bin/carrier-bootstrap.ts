@@ -6,30 +6,36 @@ import { parseArgs } from 'node:util'
 import { CarrierError, createLogger, errorCode, errorMessage, ERRORS } from '../src/base/index.ts'
 import type { Logger } from '../src/base/index.ts'
 import {
-  composeConfig, createBootstrap, parseAnnounceAddress, parseBootstrapConfig, parseHealthAddress, parseListenAddress
+  composeConfig, createBootstrap, parseAnnounceAddress, parseAnnouncedPort, parseBootstrapConfig, parseHealthAddress, parseListenAddress,
+  parseSpliceAddress
 } from '../src/bootstrap/index.ts'
 import type { Bootstrap, BootstrapConfig, BootstrapSettings } from '../src/bootstrap/index.ts'
 import { VERSION } from '../src/version.ts'
+import { tuneGarbageCollector } from './garbage-collector.ts'
 
 const HELP = `carrier-bootstrap: a relay and DHT server for Carrier nodes
 
 usage: carrier-bootstrap [--config FILE] [--data-dir DIR] [--listen MULTIADDR]... [--announce MULTIADDR]... [--health HOST:PORT]
+                         [--splice HOST:PORT|off] [--announce-splice PORT]
 
   --config FILE          TOML file; an example is deploy/carrier-bootstrap.toml
   --data-dir DIR         where the identity is kept (default ~/.carrier-bootstrap)
   --listen MULTIADDR     address to listen on, TCP or WebSocket; may be given several times
   --announce MULTIADDR   address that others shall use, when it differs from those; may be given several times
   --health HOST:PORT     listener for /healthz, /readyz and /metrics (default: a free port on 127.0.0.1)
+  --splice HOST:PORT     where legs of splices are taken (default: the addresses of plain TCP, one port above), or off
+  --announce-splice PORT splice port that others shall use, when it differs from that
   --version, --help
 
-Flags win over the environment (CARRIER_BOOTSTRAP_CONFIG, _DATA_DIR, _LISTEN, _ANNOUNCE with commas, _HEALTH; CARRIER_PASSPHRASE_FILE
-for a sealed identity), the environment wins over the file. The first line on stdout is JSON: {peerId, addresses, health}; logs go to
+Flags win over the environment (CARRIER_BOOTSTRAP_CONFIG, _DATA_DIR, _LISTEN, _ANNOUNCE with commas, _HEALTH,
+_SPLICE, _ANNOUNCE_SPLICE; CARRIER_PASSPHRASE_FILE for a sealed identity), the environment wins over the file. The first line on stdout is JSON: {peerId, addresses, health, splice?}; logs go to
 stderr. SIGTERM or SIGINT lets running circuits finish; a second one ends at once.
 Exit codes: 0 stopped, 1 failed, 2 wrong usage or configuration.
 `
 
 /** Runs the command with the arguments after the program's name; sets the exit code. */
 export async function main (argv: string[]): Promise<void> {
+  tuneGarbageCollector()
   try {
     await run(argv)
   } catch (err) {
@@ -54,7 +60,7 @@ async function run (argv: string[]): Promise<void> {
   const bootstrap = await createBootstrap({ log }, { ...config, ...(passphrase === undefined ? {} : { passphrase }) })
   const stopRequested = watchSignals(log)
   await bootstrap.start()
-  process.stdout.write(`${JSON.stringify({ peerId: bootstrap.peerId.toString(), addresses: bootstrap.addresses(), health: bootstrap.healthAddress() })}\n`)
+  process.stdout.write(`${JSON.stringify({ peerId: bootstrap.peerId.toString(), addresses: bootstrap.addresses(), health: bootstrap.healthAddress(), splice: bootstrap.splicePort() })}\n`)
   await stopRequested
   await shutDown(bootstrap, log)
 }
@@ -97,6 +103,8 @@ function readFlags (argv: string[]) {
         listen: { type: 'string', multiple: true },
         announce: { type: 'string', multiple: true },
         health: { type: 'string' },
+        splice: { type: 'string' },
+        'announce-splice': { type: 'string' },
         help: { type: 'boolean', short: 'h' },
         version: { type: 'boolean' }
       }
@@ -114,17 +122,31 @@ function readConfig (flags: Flags, environment: NodeJS.ProcessEnv): BootstrapCon
     'data-dir': environment['CARRIER_BOOTSTRAP_DATA_DIR'],
     listen: environment['CARRIER_BOOTSTRAP_LISTEN']?.split(','),
     announce: environment['CARRIER_BOOTSTRAP_ANNOUNCE']?.split(','),
-    health: environment['CARRIER_BOOTSTRAP_HEALTH']
+    health: environment['CARRIER_BOOTSTRAP_HEALTH'],
+    splice: environment['CARRIER_BOOTSTRAP_SPLICE'],
+    'announce-splice': environment['CARRIER_BOOTSTRAP_ANNOUNCE_SPLICE']
   })
   return composeConfig(join(homedir(), '.carrier-bootstrap'), [fromFile, fromEnvironment, toSettings(flags)])
 }
 
-function toSettings (values: { 'data-dir'?: string | undefined, listen?: string[] | undefined, announce?: string[] | undefined, health?: string | undefined }): BootstrapSettings {
+/** What flags and environment have in common. */
+interface TextSettings {
+  'data-dir'?: string | undefined
+  listen?: string[] | undefined
+  announce?: string[] | undefined
+  health?: string | undefined
+  splice?: string | undefined
+  'announce-splice'?: string | undefined
+}
+
+function toSettings (values: TextSettings): BootstrapSettings {
   return {
     ...(values['data-dir'] === undefined ? {} : { dataDirectory: resolve(values['data-dir']) }),
     ...(values.listen === undefined ? {} : { listen: values.listen.map(parseListenAddress) }),
     ...(values.announce === undefined ? {} : { announce: values.announce.map(parseAnnounceAddress) }),
-    ...(values.health === undefined ? {} : { health: parseHealthAddress(values.health) })
+    ...(values.health === undefined ? {} : { health: parseHealthAddress(values.health) }),
+    ...(values.splice === undefined ? {} : { splice: parseSpliceAddress(values.splice) }),
+    ...(values['announce-splice'] === undefined ? {} : { announceSplice: parseAnnouncedPort(values['announce-splice']) })
   }
 }
 

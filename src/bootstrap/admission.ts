@@ -6,9 +6,9 @@ import type { CircuitLimits, StatusName } from './hop-messages.ts'
 /** What somebody wants from the relay. The key of `peerId` was proven on this connection. */
 export type AdmissionRequest =
   | { action: 'reserve', peerId: PeerId, remoteAddress: Multiaddr }
-  | { action: 'connect', peerId: PeerId, remoteAddress: Multiaddr, called: PeerId }
+  | { action: 'connect' | 'splice', peerId: PeerId, remoteAddress: Multiaddr, called: PeerId }
 
-/** Yes with the limits of the circuit (none: no limit), or no with the status that goes on the wire. */
+/** Yes with the limits of the circuit or splice (none: no limit), or no with the status that goes on the wire (a refused splice tells none). */
 export type AdmissionVerdict =
   | { allow: true, limits?: CircuitLimits }
   | { allow: false, status: Extract<StatusName, 'PERMISSION_DENIED' | 'RESERVATION_REFUSED' | 'RESOURCE_LIMIT_EXCEEDED'> }

@@ -1,31 +1,31 @@
-/** The relay's side of a STOP: asks the called peer whether it takes a circuit. Circuit v2 §stop. */
+/** Asks a peer that holds a reservation whether it takes a circuit (circuit v2 §stop) or a splice. */
 import type { Connection, Libp2p, PeerId, Stream } from '@libp2p/interface'
 import { CarrierError, LIMITS, errorMessage, startDeadline } from '../base/index.ts'
 import type { Clock, Logger } from '../base/index.ts'
-import { STATUS, STOP_PROTOCOL, decodeStopStatus, encodeStopConnect } from './hop-messages.ts'
-import type { CircuitLimits } from './hop-messages.ts'
 import { readMessage, sendMessage } from './message-stream.ts'
 
 /** What a call uses. */
 export interface CallPeerComponents { node: Pick<Libp2p, 'getConnections'>, clock: Clock, log: Logger }
 
-/** Whom to call, for whom, and what is announced. */
+/** Whom to ask what, and how to read the answer. */
 export interface CallPeerOptions {
   peerId: PeerId
-  /** Multihash of the caller. */
-  callerId: Uint8Array
-  limits: CircuitLimits | undefined
-  /** How many stop streams one connection may carry. */
+  protocol: string
+  /** The question, without its length. */
+  question: Uint8Array
+  /** True for a yes. @throws CarrierError ERR_PROTOCOL for what is no answer */
+  readAnswer: (bytes: Uint8Array) => boolean
+  maxAnswerBytes: number
+  /** How many streams of this protocol one connection may carry. */
   maxStreams: number
 }
 
 /**
- * Opens a stop stream on one of the called peer's connections and gives it, paused, once the peer has said OK.
+ * Opens a stream on one of the called peer's connections and gives it, paused, once the peer has said yes.
  * Undefined when it refused or no connection answered. The caller owns the stream.
  */
 export async function callPeer ({ node, clock, log }: CallPeerComponents, options: CallPeerOptions, signal: AbortSignal): Promise<Stream | undefined> {
-  const { peerId, callerId, limits, maxStreams } = options
-  const usable = node.getConnections(peerId).filter((connection) => connection.status === 'open' && !isRelayed(connection))
+  const usable = node.getConnections(options.peerId).filter((connection) => connection.status === 'open' && !isRelayed(connection))
   // newest first: a connection that died unnoticed is the one that its peer has replaced
   const ordered = usable.toReversed().slice(0, MAX_CONNECTIONS_TRIED)
   for (const connection of ordered) {
@@ -33,10 +33,9 @@ export async function callPeer ({ node, clock, log }: CallPeerComponents, option
     using attempt = startDeadline(clock, LIMITS.relayHandshakeTimeoutMs / (ordered.length + 1), 'the called peer did not answer', signal)
     let stream: Stream | undefined
     try {
-      stream = await connection.newStream(STOP_PROTOCOL, { signal: attempt.signal, maxOutboundStreams: maxStreams, runOnLimitedConnection: false })
-      sendMessage(stream, encodeStopConnect(callerId, limits))
-      const status = decodeStopStatus(await readMessage(stream, LIMITS.relayMessageBytes, attempt.signal))
-      if (status === STATUS.OK) return stream
+      stream = await connection.newStream(options.protocol, { signal: attempt.signal, maxOutboundStreams: options.maxStreams, runOnLimitedConnection: false })
+      sendMessage(stream, options.question)
+      if (options.readAnswer(await readMessage(stream, options.maxAnswerBytes, attempt.signal))) return stream
       await stream.close({ signal: attempt.signal })
       return undefined
     } catch (err) {

@@ -6,6 +6,7 @@ import type { LogLevel } from '../base/index.ts'
 import type { HealthAddress } from './health-server.ts'
 import type { CircuitLimits } from './hop-messages.ts'
 import type { HopServerInit } from './hop-server.ts'
+import type { SpliceCopy } from './splice-leg.ts'
 
 /** Everything that can be configured, checked. */
 export interface BootstrapConfig {
@@ -23,10 +24,21 @@ export interface BootstrapConfig {
   /** Limits of each circuit, announced to both ends; undefined: none. */
   circuitLimits: CircuitLimits | undefined
   relay: HopServerInit
+  /** Where legs of splices are taken; `auto`: on the addresses of plain TCP, one port above. */
+  splice: SpliceAddress
+  /** The splice port that others shall use, when it differs from the bound one. */
+  announceSplice: number | undefined
+  /** How splices read; `public` is for comparison. */
+  spliceCopy: SpliceCopy
+  /** What each identity may send through splices in a second; undefined: no bound. */
+  spliceBytesPerSecond: number | undefined
 }
 
+/** Where the splice port is. */
+export type SpliceAddress = 'auto' | 'off' | HealthAddress
+
 /** Settings of one source, before defaults; absent means not set there. */
-export type BootstrapSettings = Partial<Pick<BootstrapConfig, 'dataDirectory' | 'listen' | 'announce' | 'peers' | 'health' | 'logLevel' | 'maxConnections' | 'drainMs' | 'circuitLimits' | 'relay'>>
+export type BootstrapSettings = Partial<Pick<BootstrapConfig, 'dataDirectory' | 'listen' | 'announce' | 'peers' | 'health' | 'logLevel' | 'maxConnections' | 'drainMs' | 'circuitLimits' | 'relay' | 'splice' | 'announceSplice' | 'spliceCopy' | 'spliceBytesPerSecond'>>
 
 /** What holds where nothing is configured; the data directory has no default here. */
 export const BOOTSTRAP_DEFAULTS: Omit<BootstrapConfig, 'dataDirectory'> = {
@@ -39,7 +51,11 @@ export const BOOTSTRAP_DEFAULTS: Omit<BootstrapConfig, 'dataDirectory'> = {
   maxConnections: LIMITS.relayConnectionCount,
   drainMs: LIMITS.relayDrainMs,
   circuitLimits: undefined,
-  relay: {}
+  relay: {},
+  splice: 'auto',
+  announceSplice: undefined,
+  spliceCopy: 'auto',
+  spliceBytesPerSecond: undefined
 }
 
 /** Puts the sources together; the last one wins. */
@@ -73,6 +89,34 @@ export function parseHealthAddress (text: string): HealthAddress {
   const port = Number(match?.[3])
   if (host === undefined || port > 65_535) throw new CarrierError('ERR_CONFIG', `"${text}" is not HOST:PORT, for example 127.0.0.1:9180`)
   return { host, port }
+}
+
+/** Reads `auto`, `off` or HOST:PORT. @throws CarrierError ERR_CONFIG */
+export function parseSpliceAddress (text: string): SpliceAddress {
+  if (text === 'auto' || text === 'off') return text
+  try {
+    return parseHealthAddress(text)
+  } catch (err) {
+    throw new CarrierError('ERR_CONFIG', `"${text}" is not a place for splices: it takes HOST:PORT, for example 0.0.0.0:4002, or "off"`, { cause: err })
+  }
+}
+
+/** Reads a port that is announced. @throws CarrierError ERR_CONFIG */
+export function parseAnnouncedPort (text: string): number {
+  const port = /^\d{1,5}$/.test(text) ? Number(text) : 0
+  if (port < 1 || port > 65_535) throw new CarrierError('ERR_CONFIG', `"${text}" is not a port (1 to 65535)`)
+  return port
+}
+
+/** Where splices are taken: the hosts of plain TCP with the port above theirs, unless it was said. None: WebSocket only, or off. */
+export function spliceAddresses (config: Pick<BootstrapConfig, 'splice' | 'listen'>): HealthAddress[] {
+  if (config.splice === 'off') return []
+  if (config.splice !== 'auto') return [config.splice]
+  const plain = config.listen.map((text) => multiaddr(text).getComponents()).filter((parts) => parts.length === 2)
+  const port = Number(plain[0]?.[1]?.value)
+  const hosts = new Set(plain.map((parts) => parts[0]?.value ?? ''))
+  // one port for all, because a ticket names one; the highest TCP port has none above it
+  return [...hosts].map((host) => ({ host, port: port === 0 || port === 65_535 ? 0 : port + 1 }))
 }
 
 /** Checks a multiaddr to listen on. @throws CarrierError ERR_CONFIG */
@@ -124,6 +168,8 @@ const FileSchema = z.strictObject({
   announce: z.array(parsed(parseAnnounceAddress)).optional(),
   peers: z.array(parsed(parsePeerAddress)).max(LIMITS.relayPeerCount).optional(),
   health: parsed(parseHealthAddress).optional(),
+  splice: parsed(parseSpliceAddress).optional(),
+  announce_splice: z.number().int().min(1).max(65_535).optional(),
   log_level: z.enum(['debug', 'info', 'warn', 'error', 'silent']).optional(),
   max_connections: count(1_000_000),
   drain_seconds: z.number().int().min(0).max(3600).optional(),
@@ -135,7 +181,9 @@ const FileSchema = z.strictObject({
     max_circuits_per_called: count(100_000),
     max_buffered_bytes: z.number().int().min(1024 * 1024).optional(),
     circuit_duration_seconds: count(0xffff_ffff),
-    circuit_data_bytes: count(Number.MAX_SAFE_INTEGER)
+    circuit_data_bytes: count(Number.MAX_SAFE_INTEGER),
+    splice_bytes_per_second: z.number().int().min(1024).max(Number.MAX_SAFE_INTEGER).optional(),
+    splice_copy: z.enum(['auto', 'public']).optional()
   }).optional()
 })
 
@@ -151,6 +199,10 @@ function toSettings (file: z.output<typeof FileSchema>): BootstrapSettings {
     announce: file.announce,
     peers: file.peers,
     health: file.health,
+    splice: file.splice,
+    announceSplice: file.announce_splice,
+    spliceCopy: relay.splice_copy,
+    spliceBytesPerSecond: relay.splice_bytes_per_second,
     logLevel: file.log_level,
     maxConnections: file.max_connections,
     drainMs: file.drain_seconds === undefined ? undefined : file.drain_seconds * 1000,

@@ -10,6 +10,7 @@ import { openKeystore } from '../identity/index.ts'
 import { createPeerSweep } from '../node/index.ts'
 import { admitAll } from './admission.ts'
 import type { Admit } from './admission.ts'
+import { spliceAddresses } from './config.ts'
 import type { BootstrapConfig } from './config.ts'
 import { createDhtServer } from './dht-server.ts'
 import { createHealthServer } from './health-server.ts'
@@ -18,6 +19,7 @@ import { createHost } from './host.ts'
 import type { Host } from './host.ts'
 import { createIdleConnections } from './idle-connections.ts'
 import { createMesh } from './mesh.ts'
+import { createSpliceServer } from './splice-server.ts'
 
 /** What a bootstrap node may be given; what is absent is made. */
 export interface BootstrapComponents {
@@ -36,6 +38,8 @@ export interface Bootstrap extends Startable {
   addresses: () => string[]
   /** HOST:PORT of the health listener; undefined before `start`. */
   healthAddress: () => string | undefined
+  /** The port for legs of splices, as ends are told; undefined before `start`, and when splices are off. */
+  splicePort: () => number | undefined
   /** Takes no further reservations and circuits; busy ones may finish. Resolves when the last has ended, at the latest after the configured time. */
   drain: () => Promise<void>
   readonly metrics: Metrics
@@ -70,10 +74,16 @@ async function build (components: BootstrapComponents, init: BootstrapConfig & {
 
   const health = createHealthServer({ metrics, isReady: () => isReady }, init.health)
   const hop = createHopServer({ node, privateKey: identity.privateKey, admit, clock, log: log.child('carrier:relay'), metrics }, init.relay)
+  const addresses = spliceAddresses(init)
+  const splice = addresses.length === 0
+    ? undefined
+    : createSpliceServer({ node, hop, admit, clock, log: log.child('carrier:splice'), metrics }, {
+      addresses, mayMove: init.splice === 'auto', announcePort: init.announceSplice, bytesPerSecond: init.spliceBytesPerSecond, copy: init.spliceCopy
+    })
   const dht = createDhtServer({ node, clock, log: log.child('carrier:dht'), metrics })
   const mesh = createMesh({ node, clock, log: log.child('carrier:mesh'), random }, { peers: init.peers })
   const idle = createIdleConnections({ node, clock, log, metrics, isInUse: (peerId) => hop.isUsedBy(peerId) || dht.isServer(peerId) })
-  const parts: readonly Startable[] = [health, hop, dht, hostPart(host, log), createPeerSweep({ node: () => node, clock, log, isKept: dht.isServer }), idle, mesh]
+  const parts: readonly Startable[] = [health, hop, ...(splice === undefined ? [] : [splice]), dht, hostPart(host, log), createPeerSweep({ node: () => node, clock, log, isKept: dht.isServer }), idle, mesh]
   metrics.gauge('carrier_relay_connections_count', 'Connections open now.', [], () => node.getConnections().length)
   metrics.gauge('carrier_relay_resident_bytes', 'Resident memory of the process.', [], () => process.memoryUsage.rss())
 
@@ -82,6 +92,7 @@ async function build (components: BootstrapComponents, init: BootstrapConfig & {
     metrics,
     addresses: () => node.getMultiaddrs().map(String),
     healthAddress: () => health.address,
+    splicePort: () => splice?.port,
     start: async (options) => {
       try {
         await startAll(parts, options)
@@ -95,6 +106,7 @@ async function build (components: BootstrapComponents, init: BootstrapConfig & {
     drain: async () => {
       isReady = false
       using deadline = startDeadline(clock, init.drainMs, 'the drain time is over')
+      splice?.drain()
       await hop.drain(deadline.signal)
     },
     stop: async () => {

@@ -1,18 +1,22 @@
 /** Circuit relay v2, the relay's side: RESERVE and CONNECT on the standard protocol, so any libp2p peer can use it. Circuit v2 §hop. */
 import type { Connection, Libp2p, PeerId, PrivateKey, Stream } from '@libp2p/interface'
-import { CarrierError, LIMITS, createTaskOwner, errorMessage, sleep, startDeadline } from '../base/index.ts'
+import { CarrierError, LIMITS, createTaskOwner, sleep } from '../base/index.ts'
 import type { Clock, Logger, Metrics, Startable } from '../base/index.ts'
 import type { Admit } from './admission.ts'
 import { callPeer, isRelayed } from './call-peer.ts'
 import { joinCircuit } from './circuit.ts'
 import { createCircuitTable } from './circuit-table.ts'
-import { HOP_PROTOCOL, decodeHopRequest, encodeHopStatus } from './hop-messages.ts'
+import { createHandshakeDesk } from './handshake-desk.ts'
+import type { HandshakeDesk } from './handshake-desk.ts'
+import { HOP_PROTOCOL, STATUS, STOP_PROTOCOL, decodeHopRequest, decodeStopStatus, encodeHopStatus, encodeStopConnect } from './hop-messages.ts'
 import type { CircuitLimits, HopRequest, ReservationAnswer, StatusName } from './hop-messages.ts'
 import { createHopMetrics } from './hop-metrics.ts'
 import { readMessage, sendMessage } from './message-stream.ts'
-import { createUsageTable } from './peer-usage.ts'
+import { createUsageTable, isUnused } from './peer-usage.ts'
+import type { UsageTable } from './peer-usage.ts'
 import { sealVoucher } from './reservation-voucher.ts'
 import { createReservationTable, peerKey } from './reservation-table.ts'
+import type { Reservation } from './reservation-table.ts'
 
 /** What the hop server uses. `node` is the libp2p host; the server registers its protocol there at `start`. */
 export interface HopServerComponents {
@@ -38,8 +42,17 @@ export interface HopServerInit {
 export interface HopServer extends Startable {
   /** Takes no further reservations and circuits, resets circuits that fall quiet, and resolves when the last has ended or the signal aborts. */
   drain: (signal: AbortSignal) => Promise<void>
-  /** True while the peer holds a reservation, is an end of a circuit, or waits for an answer. */
+  /** True while the peer holds a reservation, is an end of a circuit or splice, or waits for an answer. */
   isUsedBy: (peerId: PeerId) => boolean
+  /** What splices share with circuits: the bounds of requests, what each identity uses, and the places. */
+  readonly desk: HandshakeDesk
+  readonly usage: UsageTable
+  /** A live reservation, by {@link peerKey}. */
+  reservationOf: (peer: string) => Reservation | undefined
+  /** False when there are as many circuits and splices as may be: in all, of this caller, or to this called peer. */
+  hasPlaceFor: (caller: string, called: string) => boolean
+  /** Takes a place until the given function is called, once. */
+  claim: (caller: string, called: string) => () => void
   readonly reservationCount: number
   readonly circuitCount: number
 }
@@ -56,45 +69,14 @@ export function createHopServer (components: HopServerComponents, init: HopServe
   })
   const circuits = createCircuitTable({ maxBufferedBytes: init.maxBufferedBytes ?? LIMITS.relayBufferedBytes })
   const usage = createUsageTable()
-  const counters = createHopMetrics(metrics, { reservations: () => reservations.size, circuits: () => circuits.size, bufferedBytes: circuits.bufferedBytes, pendingHandshakes: () => pending.size })
+  const counters = createHopMetrics(metrics, { reservations: () => reservations.size, circuits: () => circuits.size, bufferedBytes: circuits.bufferedBytes, pendingHandshakes: () => desk.size })
   const tasks = createTaskOwner(log)
   const ownId = node.peerId.toMultihash().bytes
-  // in the order of their arrival
-  const pending = new Set<Stream>()
+  const desk = createHandshakeDesk({ clock, log, usage, onFailed: () => { counters.failedHandshakes.add() }, onRefused: () => { counters.refusedHandshakes.add() } })
   let isDraining = false
 
   async function handleHop (stream: Stream, connection: Connection): Promise<void> {
-    const peer = peerKey(connection.remotePeer.toMultihash().bytes)
-    if (usage.get(peer).pendingHandshakes >= LIMITS.relayPendingHandshakesPerPeerCount) {
-      turnAway(stream)
-      return
-    }
-    // identities cost nothing: who fills all places with requests that never end loses them, honest ones are through in two round trips
-    const [oldest] = pending
-    if (pending.size >= LIMITS.relayPendingHandshakeCount && oldest !== undefined) turnAway(oldest)
-    pending.add(stream)
-    usage.add(peer, 'pendingHandshakes', 1)
-    const gone = new AbortController()
-    const onClose = (): void => { gone.abort(new CarrierError('ERR_LINK_LOST', 'the hop stream is gone')) }
-    stream.addEventListener('close', onClose)
-    using deadline = startDeadline(clock, LIMITS.relayHandshakeTimeoutMs, 'the hop request was not completed in time', AbortSignal.any([tasks.signal, gone.signal]))
-    try {
-      await answer(stream, connection, deadline.signal)
-    } catch (err) {
-      counters.failedHandshakes.add()
-      log.debug('a hop request failed; its stream is reset', { reason: errorMessage(err) })
-      stream.abort(err instanceof Error ? err : new CarrierError('ERR_INTERNAL', 'the hop request failed'))
-    } finally {
-      stream.removeEventListener('close', onClose)
-      pending.delete(stream)
-      usage.add(peer, 'pendingHandshakes', -1)
-    }
-  }
-
-  function turnAway (stream: Stream): void {
-    pending.delete(stream)
-    counters.refusedHandshakes.add()
-    stream.abort(new CarrierError('ERR_LIMIT', 'too many hop requests wait for an answer'))
+    await desk.run(stream, connection, tasks.signal, async (signal) => answer(stream, connection, signal))
   }
 
   async function answer (stream: Stream, connection: Connection, signal: AbortSignal): Promise<void> {
@@ -163,12 +145,17 @@ export function createHopServer (components: HopServerComponents, init: HopServe
       await refuse(stream, decision.status, signal)
       return
     }
-    circuits.claim()
-    usage.add(caller, 'callerCircuits', 1)
-    usage.add(called, 'calledCircuits', 1)
+    const release = claim(caller, called)
     let isJoined = false
     try {
-      const calledStream = await callPeer({ node, clock, log }, { ...decision, callerId, maxStreams: maxCircuitsPerCalled }, signal)
+      const calledStream = await callPeer({ node, clock, log }, {
+        peerId: decision.peerId,
+        protocol: STOP_PROTOCOL,
+        question: encodeStopConnect(callerId, decision.limits),
+        readAnswer: (bytes) => decodeStopStatus(bytes) === STATUS.OK,
+        maxAnswerBytes: LIMITS.relayMessageBytes,
+        maxStreams: maxCircuitsPerCalled
+      }, signal)
       counters.connectRequests.add(1, { status: calledStream === undefined ? 'CONNECTION_FAILED' : 'OK' })
       if (calledStream === undefined) {
         await refuse(stream, 'CONNECTION_FAILED', signal)
@@ -191,22 +178,30 @@ export function createHopServer (components: HopServerComponents, init: HopServe
       if (!isJoined) release()
     }
 
-    function release (): void {
-      circuits.release()
-      usage.add(caller, 'callerCircuits', -1)
-      usage.add(called, 'calledCircuits', -1)
-    }
-
     function decideConnect (): Decision<{ peerId: PeerId, limits: CircuitLimits | undefined }> {
       if (isRelayed(connection)) return { status: 'PERMISSION_DENIED' }
       if (isDraining) return { status: 'RESOURCE_LIMIT_EXCEEDED' }
       const reservation = reservations.get(called, clock.now())
       if (reservation === undefined) return { status: 'NO_RESERVATION' }
-      if (circuits.claimed >= maxCircuits || usage.get(caller).callerCircuits >= maxCircuitsPerCaller ||
-        usage.get(called).calledCircuits >= maxCircuitsPerCalled) return { status: 'RESOURCE_LIMIT_EXCEEDED' }
+      if (!hasPlaceFor(caller, called)) return { status: 'RESOURCE_LIMIT_EXCEEDED' }
       const verdict = admit({ action: 'connect', peerId: connection.remotePeer, remoteAddress: connection.remoteAddr, called: reservation.peerId })
       if (!verdict.allow) return { status: verdict.status }
       return { status: 'OK', peerId: reservation.peerId, limits: verdict.limits }
+    }
+  }
+
+  function hasPlaceFor (caller: string, called: string): boolean {
+    return circuits.claimed < maxCircuits && usage.get(caller).callerCircuits < maxCircuitsPerCaller && usage.get(called).calledCircuits < maxCircuitsPerCalled
+  }
+
+  function claim (caller: string, called: string): () => void {
+    circuits.claim()
+    usage.add(caller, 'callerCircuits', 1)
+    usage.add(called, 'calledCircuits', 1)
+    return () => {
+      circuits.release()
+      usage.add(caller, 'callerCircuits', -1)
+      usage.add(called, 'calledCircuits', -1)
     }
   }
 
@@ -248,9 +243,13 @@ export function createHopServer (components: HopServerComponents, init: HopServe
     },
     isUsedBy: (peerId) => {
       const peer = peerKey(peerId.toMultihash().bytes)
-      const { pendingHandshakes: pending, callerCircuits, calledCircuits } = usage.get(peer)
-      return pending + callerCircuits + calledCircuits > 0 || reservations.get(peer, clock.now()) !== undefined
+      return !isUnused(usage.get(peer)) || reservations.get(peer, clock.now()) !== undefined
     },
+    desk,
+    usage,
+    reservationOf: (peer) => reservations.get(peer, clock.now()),
+    hasPlaceFor,
+    claim,
     get reservationCount () { return reservations.size },
     get circuitCount () { return circuits.size }
   }

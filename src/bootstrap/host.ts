@@ -11,7 +11,7 @@ import type { Multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p } from 'libp2p'
 import { LIMITS } from '../base/index.ts'
 import type { Clock, Logger } from '../base/index.ts'
-import { createSilenceWatch, limitAnswers } from '../node/index.ts'
+import { createNoiseCrypto, createSilenceWatch, limitAnswers } from '../node/index.ts'
 import type { SilenceWatch } from '../node/index.ts'
 
 /** How the host listens and what it says of itself. */
@@ -42,7 +42,7 @@ export async function createHost (components: { clock: Clock, log: Logger }, ini
     addresses: { listen: [...init.listen], announce: [...init.announce] },
     transports: [tcp(), webSockets()],
     transportManager: { faultTolerance: FaultTolerance.FATAL_ALL },
-    connectionEncrypters: [noise()],
+    connectionEncrypters: [noise({ crypto: createNoiseCrypto() })],
     streamMuxers: [() => boundedYamux(silence)],
     // liveness is the muxer's keepalive and the silence watch: a ping stream per connection would cost a core at a thousand peers
     connectionMonitor: { enabled: false },

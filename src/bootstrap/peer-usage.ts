@@ -2,11 +2,14 @@
 
 /** Counters of one identity. */
 export interface PeerUsage {
-  /** Hop streams whose request has not been answered. */
+  /** Streams whose request has not been answered. */
   pendingHandshakes: number
-  /** Circuits that it opened, and circuits that lead to it. */
+  /** Circuits and splices that it opened, and those that lead to it. */
   callerCircuits: number
   calledCircuits: number
+  /** Of these, splices whose legs have not both come yet. */
+  callerTickets: number
+  calledTickets: number
 }
 
 /** A table that holds an entry only while something is in use, so it is bounded by what it counts. */
@@ -26,11 +29,16 @@ export function createUsageTable (): UsageTable {
     add: (peer, counter, amount) => {
       const usage = table.get(peer) ?? { ...UNUSED }
       usage[counter] += amount
-      if (usage.pendingHandshakes === 0 && usage.callerCircuits === 0 && usage.calledCircuits === 0) table.delete(peer)
+      if (isUnused(usage)) table.delete(peer)
       else table.set(peer, usage)
     },
     get size () { return table.size }
   }
 }
 
-const UNUSED: Readonly<PeerUsage> = Object.freeze({ pendingHandshakes: 0, callerCircuits: 0, calledCircuits: 0 })
+/** True when nothing is in use. */
+export function isUnused (usage: Readonly<PeerUsage>): boolean {
+  return Object.values(usage).every((count) => count === 0)
+}
+
+const UNUSED: Readonly<PeerUsage> = Object.freeze({ pendingHandshakes: 0, callerCircuits: 0, calledCircuits: 0, callerTickets: 0, calledTickets: 0 })

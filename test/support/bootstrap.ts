@@ -16,6 +16,7 @@ export interface Relay {
   readonly dataDirectory: string
   readonly port: number
   program: () => Program
+  isRunning: () => boolean
   /** Starts it and gives what it reports. */
   start: () => Promise<BootstrapReport>
   stop: () => Promise<void>
@@ -26,7 +27,7 @@ export interface Relay {
 }
 
 /** Describes a relay on a fixed TCP port of `place`; it runs from `start` on. */
-export async function createRelay (init: { place?: Place, dataDirectory: string, port?: number }): Promise<Relay> {
+export async function createRelay (init: { place?: Place, dataDirectory: string, port?: number, nodeArguments?: readonly string[] }): Promise<Relay> {
   const place = init.place ?? HOST
   // the lab's places have all ports to themselves
   const port = init.port ?? (place === HOST ? await findFreePort() : 4001)
@@ -50,8 +51,9 @@ export async function createRelay (init: { place?: Place, dataDirectory: string,
       if (running === undefined) throw new Error('this relay is not running')
       return running
     },
+    isRunning: () => running !== undefined,
     start: async () => {
-      const args = ['--conditions=carrier-source', join(ROOT, 'bin', 'carrier-bootstrap.js'), '--data-dir', init.dataDirectory, '--listen', `/ip4/${place.address}/tcp/${port}`, '--health', '127.0.0.1:0']
+      const args = [...init.nodeArguments ?? [], '--conditions=carrier-source', join(ROOT, 'bin', 'carrier-bootstrap.js'), '--data-dir', init.dataDirectory, '--listen', `/ip4/${place.address}/tcp/${port}`, '--health', '127.0.0.1:0']
       running = startProgram(process.execPath, args, { place, env: carrierFreeEnvironment(), name: `relay at ${place.address}` })
       last = JSON.parse(await running.line(0, 30_000)) as BootstrapReport
       return last

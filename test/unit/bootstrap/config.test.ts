@@ -2,7 +2,9 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { describe, test } from 'node:test'
 import { errorCode, errorMessage } from '../../../src/base/index.ts'
-import { BOOTSTRAP_DEFAULTS, composeConfig, parseBootstrapConfig, parseHealthAddress, parseListenAddress } from '../../../src/bootstrap/index.ts'
+import {
+  BOOTSTRAP_DEFAULTS, composeConfig, parseAnnouncedPort, parseBootstrapConfig, parseHealthAddress, parseListenAddress, parseSpliceAddress, spliceAddresses
+} from '../../../src/bootstrap/index.ts'
 
 const EXAMPLE = new URL('../../../deploy/carrier-bootstrap.toml', import.meta.url)
 
@@ -33,6 +35,8 @@ health = "[::1]:9180"
 log_level = "warn"
 max_connections = 10
 drain_seconds = 3
+splice = "[::]:4005"
+announce_splice = 443
 [relay]
 max_reservations = 1
 reservation_ttl_seconds = 60
@@ -42,7 +46,10 @@ max_circuits_per_called = 4
 max_buffered_bytes = 2000000
 circuit_duration_seconds = 120
 circuit_data_bytes = 131072
+splice_bytes_per_second = 5000
+splice_copy = "public"
 `, 'relay.toml')
+    assert.deepEqual([settings.splice, settings.announceSplice, settings.spliceBytesPerSecond, settings.spliceCopy], [{ host: '::', port: 4005 }, 443, 5000, 'public'])
     assert.deepEqual(settings.health, { host: '::1', port: 9180 })
     assert.equal(settings.drainMs, 3000)
     assert.deepEqual(settings.circuitLimits, { durationSeconds: 120, dataBytes: 131_072n })
@@ -58,6 +65,23 @@ circuit_data_bytes = 131072
     assert.match(refusal('health = "9180"\n'), /^relay\.toml:1: health: .*HOST:PORT/)
     assert.match(refusal('announce = ["relay.example"]\n'), /^relay\.toml:1: announce\.0: .*multiaddr/)
     assert.match(refusal('log_level = "loud"\n'), /^relay\.toml:1: log_level: /)
+    assert.match(refusal('splice = "4002"\n'), /^relay\.toml:1: splice: .*HOST:PORT/)
+    assert.match(refusal('announce_splice = 0\n'), /^relay\.toml:1: announce_splice: /)
+    assert.match(refusal('[relay]\nsplice_copy = "fast"\n'), /^relay\.toml:2: relay\.splice_copy: /)
+  })
+
+  test('splices are taken one port above plain TCP, on its hosts, unless it is said where', () => {
+    const auto = (listen: string[]): unknown => spliceAddresses({ splice: 'auto', listen })
+    assert.deepEqual(spliceAddresses(BOOTSTRAP_DEFAULTS), [{ host: '0.0.0.0', port: 4002 }, { host: '::', port: 4002 }])
+    assert.deepEqual(auto(['/ip4/127.0.0.1/tcp/0']), [{ host: '127.0.0.1', port: 0 }])
+    assert.deepEqual(auto(['/ip4/127.0.0.1/tcp/65535']), [{ host: '127.0.0.1', port: 0 }])
+    assert.deepEqual(auto(['/ip4/0.0.0.0/tcp/4003/ws']), [], 'a relay behind WebSocket only has no splices')
+    assert.deepEqual(spliceAddresses({ splice: 'off', listen: BOOTSTRAP_DEFAULTS.listen }), [])
+    assert.deepEqual(spliceAddresses({ splice: { host: '192.0.2.1', port: 7 }, listen: [] }), [{ host: '192.0.2.1', port: 7 }])
+    assert.equal(parseSpliceAddress('off'), 'off')
+    assert.equal(parseAnnouncedPort('4002'), 4002)
+    for (const bad of ['', '0', '65536', '4002x', '-1']) assert.throws(() => parseAnnouncedPort(bad), (err) => errorCode(err) === 'ERR_CONFIG', bad)
+    for (const bad of ['on', '4002', 'h:99999']) assert.throws(() => parseSpliceAddress(bad), (err) => errorCode(err) === 'ERR_CONFIG', bad)
   })
 
   test('listen takes TCP and WebSocket on an IP address, nothing else', () => {

@@ -42,7 +42,7 @@ describe('usage by identity', () => {
     const usage = createUsageTable()
     usage.add('x', 'callerCircuits', 1)
     usage.add('x', 'pendingHandshakes', 1)
-    assert.deepEqual({ ...usage.get('x') }, { pendingHandshakes: 1, callerCircuits: 1, calledCircuits: 0 })
+    assert.deepEqual({ ...usage.get('x') }, { pendingHandshakes: 1, callerCircuits: 1, calledCircuits: 0, callerTickets: 0, calledTickets: 0 })
     usage.add('x', 'pendingHandshakes', -1)
     usage.add('x', 'callerCircuits', -1)
     assert.equal(usage.size, 0)
