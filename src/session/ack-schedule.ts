@@ -9,26 +9,52 @@ export interface AckScheduleEvents {
   onDelayed: () => void
 }
 
-/** A channel that received so much is acknowledged at once. */
-const ACK_EVERY_BYTES = 32 * 1024
-/** When so much waits over all channels, everything is acknowledged. */
-const ACK_ALL_BYTES = 256 * 1024
+/**
+ * When so much is not acknowledged, over all channels, everything is: at least the first, half of what a sender has under
+ * way on the slowest link; more on a fast link, as much as comes in a millisecond: a sender counts round trips of at least
+ * LIMITS.sessionRoundTripFloorMs, so it never waits for that.
+ */
+const STEP_BYTES = 32 * 1024
+const MAX_STEP_BYTES = 512 * 1024
+const STEP_MS = 1
+/** How long the speed is measured. */
+const SPAN_MS = 5
 
 /** A channel's `ackState` says where it stands: in no list (clean), or in one of the two. */
 export class AckSchedule {
+  readonly #now: () => number
   readonly #events: AckScheduleEvents
   #due: ChannelCore[] = []
   #delayed: ChannelCore[] = []
   #delayedBytes = 0
+  #stepBytes = STEP_BYTES
+  #spanStartMs = 0
+  #spanBytes = 0
 
-  constructor (events: AckScheduleEvents) {
+  constructor (init: { now: () => number }, events: AckScheduleEvents) {
+    this.#now = init.now
     this.#events = events
+  }
+
+  /** Frames that would be written now at most; without those that only ride along. */
+  get dueCount (): number {
+    return this.#due.length
+  }
+
+  get delayedCount (): number {
+    return this.#delayed.length
   }
 
   /** `channel` received `byteCount` bytes. */
   noteReceived (channel: ChannelCore, byteCount: number): void {
-    if (channel.receivedBytes - channel.ackToldBytes >= ACK_EVERY_BYTES) this.now(channel)
-    else this.#later(channel, byteCount)
+    this.#spanBytes += byteCount
+    this.#delayedBytes += byteCount
+    if (channel.ackState === 'clean') {
+      channel.ackState = 'delayed'
+      this.#delayed.push(channel)
+      if (this.#delayed.length === 1) this.#events.onDelayed()
+    }
+    if (this.#delayedBytes >= this.#stepBytes) this.flush()
   }
 
   /** Something that the peer should know at once. */
@@ -41,31 +67,39 @@ export class AckSchedule {
 
   /** All delayed acknowledgements are due now. */
   flush (): void {
-    for (const channel of this.takeDelayed()) this.now(channel)
-  }
-
-  /** Those that go out with the next frames; the caller writes them. */
-  takeDue (): ChannelCore[] {
-    const due = this.#due
-    this.#due = []
-    return due
-  }
-
-  /** Those that go out when anything does; the caller writes them. */
-  takeDelayed (): ChannelCore[] {
     const delayed = this.#delayed
     this.#delayed = []
     this.#delayedBytes = 0
-    return delayed
+    this.#measure()
+    for (const channel of delayed) if (channel.ackState === 'delayed') this.now(channel)
   }
 
-  #later (channel: ChannelCore, byteCount: number): void {
-    this.#delayedBytes += byteCount
-    if (channel.ackState === 'clean') {
-      channel.ackState = 'delayed'
-      this.#delayed.push(channel)
-      if (this.#delayed.length === 1) this.#events.onDelayed()
-    }
-    if (this.#delayedBytes >= ACK_ALL_BYTES) this.flush()
+  /** The next one that is due, to be written now; undefined when there is none. */
+  takeDue (): ChannelCore | undefined {
+    return take(this.#due)
   }
+
+  /** The next one that rides along when something is sent. */
+  takeDelayed (): ChannelCore | undefined {
+    const channel = take(this.#delayed)
+    if (this.#delayed.length === 0) this.#delayedBytes = 0
+    return channel
+  }
+
+  #measure (): void {
+    const nowMs = this.#now()
+    const spanMs = nowMs - this.#spanStartMs
+    if (spanMs < SPAN_MS) return
+    this.#stepBytes = Math.min(MAX_STEP_BYTES, Math.max(STEP_BYTES, this.#spanBytes / spanMs * STEP_MS))
+    this.#spanStartMs = nowMs
+    this.#spanBytes = 0
+  }
+}
+
+/** The last one that still needs it: order among acknowledgements means nothing. */
+function take (channels: ChannelCore[]): ChannelCore | undefined {
+  for (let channel = channels.pop(); channel !== undefined; channel = channels.pop()) {
+    if (!channel.isClosed && channel.ackState !== 'clean') return channel
+  }
+  return undefined
 }

@@ -1,6 +1,6 @@
-/** Bytes that wait: to be sent (never copied) and to be read (packed when they are small). */
+/** Bytes that wait: to be sent (in the writer's own buffers) and to be read (packed when they are small). */
 
-/** Bytes of one channel on their way out, in the writer's own buffers. */
+/** Bytes of one channel on their way out, in the writer's own buffers until they are copied into a message. */
 export class SendQueue {
   #chunks: Uint8Array[] = []
   /** Index of the first chunk that still has bytes, and how many of it are gone. */
@@ -18,19 +18,20 @@ export class SendQueue {
     this.#byteCount += chunk.length
   }
 
-  /** Moves exactly `count` bytes, which must be there, to `out` as views. */
-  take (count: number, out: Uint8Array[]): void {
-    let left = count
-    while (left > 0) {
+  /** Copies `count` bytes, which must be there, to `target` and drops them. */
+  copy (target: Uint8Array, at: number, count: number): void {
+    let copiedBytes = 0
+    while (copiedBytes < count) {
       const chunk = this.#chunks[this.#first] as Uint8Array
-      const available = chunk.length - this.#firstUsedBytes
-      if (available > left) {
-        out.push(chunk.subarray(this.#firstUsedBytes, this.#firstUsedBytes + left))
-        this.#firstUsedBytes += left
-        left = 0
+      const leftBytes = count - copiedBytes
+      const availableBytes = chunk.length - this.#firstUsedBytes
+      if (availableBytes > leftBytes) {
+        target.set(chunk.subarray(this.#firstUsedBytes, this.#firstUsedBytes + leftBytes), at + copiedBytes)
+        this.#firstUsedBytes += leftBytes
+        copiedBytes = count
       } else {
-        out.push(this.#firstUsedBytes === 0 ? chunk : chunk.subarray(this.#firstUsedBytes))
-        left -= available
+        target.set(this.#firstUsedBytes === 0 ? chunk : chunk.subarray(this.#firstUsedBytes), at + copiedBytes)
+        copiedBytes += availableBytes
         this.#first++
         this.#firstUsedBytes = 0
       }
@@ -50,19 +51,18 @@ export class SendQueue {
   }
 }
 
-/** A view may keep at most this many times its own size alive; smaller views are copied. */
-const MAX_RETENTION = 4
-/** Below this, bytes share a block: a peer that sends one byte per frame must not cost an object per byte. */
-const PACK_BELOW_BYTES = 4096
-const MAX_BLOCK_BYTES = 16_384
+/** A block for pieces of bulk: about what one read of a link brings, so that a reader gets it in one go. */
+const MAX_BLOCK_BYTES = 65_536
+/** From this size on a piece is bulk. */
+const BULK_PIECE_BYTES = 4_096
 
 /**
- * Bytes of one channel that its reader has not asked for. Memory stays proportional to the byte count whatever the
- * peer's frame sizes are (I8).
+ * Bytes of one channel that its reader has not got yet, copied into blocks: many pieces become few, and nothing of what
+ * a link hands up is kept alive. Memory stays proportional to the byte count whatever the peer's frame sizes are (I8).
  */
 export class ReceiveQueue {
   #chunks: Uint8Array[] = []
-  /** Block that takes small pieces, and how much of it is filled; it comes after all chunks. */
+  /** Block that takes the next bytes, and how much of it is filled; it comes after all chunks. */
   #block: Uint8Array | undefined
   #blockUsedBytes = 0
   #byteCount = 0
@@ -71,22 +71,22 @@ export class ReceiveQueue {
     return this.#byteCount
   }
 
-  add (bytes: Uint8Array): void {
+  /** A whole block waits: handing it over later gains nothing. */
+  get hasFullBlock (): boolean {
+    return this.#chunks.length > 0
+  }
+
+  /** `roomBytes`: what the channel may bring before it gets more credit, `bytes` included. No block is larger. */
+  add (bytes: Uint8Array, roomBytes: number): void {
     this.#byteCount += bytes.length
-    if (bytes.length >= PACK_BELOW_BYTES && bytes.length * MAX_RETENTION >= bytes.buffer.byteLength) {
-      this.#seal()
-      this.#chunks.push(bytes)
-      return
-    }
     let at = 0
     while (at < bytes.length) {
       if (this.#block === undefined) {
-        // grows with what waits already, so that few bytes cost little and many cost few blocks
-        this.#block = new Uint8Array(Math.min(MAX_BLOCK_BYTES, Math.max(bytes.length - at, this.#byteCount, 64)))
+        this.#block = Buffer.allocUnsafeSlow(this.#nextBlockBytes(bytes.length - at, roomBytes))
         this.#blockUsedBytes = 0
       }
       const count = Math.min(bytes.length - at, this.#block.length - this.#blockUsedBytes)
-      this.#block.set(bytes.subarray(at, at + count), this.#blockUsedBytes)
+      this.#block.set(count === bytes.length ? bytes : bytes.subarray(at, at + count), this.#blockUsedBytes)
       this.#blockUsedBytes += count
       at += count
       if (this.#blockUsedBytes === this.#block.length) this.#seal()
@@ -107,9 +107,15 @@ export class ReceiveQueue {
     this.#byteCount = 0
   }
 
+  /** Grows with what waits already, so that few bytes cost little and many cost few blocks. */
+  #nextBlockBytes (leftBytes: number, roomBytes: number): number {
+    const wantedBytes = leftBytes >= BULK_PIECE_BYTES ? roomBytes : Math.max(this.#byteCount, 64)
+    return Math.min(MAX_BLOCK_BYTES, Math.max(leftBytes, wantedBytes))
+  }
+
   #seal (): void {
     if (this.#block === undefined) return
-    this.#chunks.push(this.#block.subarray(0, this.#blockUsedBytes))
+    this.#chunks.push(this.#blockUsedBytes === this.#block.length ? this.#block : this.#block.subarray(0, this.#blockUsedBytes))
     this.#block = undefined
   }
 }

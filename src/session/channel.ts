@@ -22,6 +22,9 @@ export class ChannelStream extends Duplex implements Channel, ChannelListener {
   #writeDone: Done | undefined
   #finalDone: Done | undefined
   #acceptedBytes = 0
+  /** The reader took the last bytes at once; it may have more. */
+  #isReaderFree = false
+  #isPulling = false
 
   constructor (session: SessionCore, core: ChannelCore, peer: SessionPeer) {
     // read-ahead stays in the core, where credit counts it and small pieces are packed
@@ -61,8 +64,11 @@ export class ChannelStream extends Duplex implements Channel, ChannelListener {
   }
 
   override _writev (items: Array<{ chunk: Buffer }>, done: Done): void {
-    const chunks = items.map((item) => item.chunk)
-    for (const chunk of chunks) this.#acceptedBytes += chunk.length
+    const chunks: Buffer[] = []
+    for (const { chunk } of items) {
+      chunks.push(chunk)
+      this.#acceptedBytes += chunk.length
+    }
     this.#writeDone = done
     this.#session.send(this.#core, chunks)
   }
@@ -87,34 +93,51 @@ export class ChannelStream extends Duplex implements Channel, ChannelListener {
 
   // ---- the session answers
 
+  /** While the reader keeps up, what waits is handed over in one go, without a turn of the event loop for each piece. */
   onBytes (bytes: Uint8Array): void {
-    this.#guarded(() => { this.push(bytes) })
+    // a listener of the user's that throws costs this channel, not the session that carries the others
+    try {
+      this.#isReaderFree = this.push(bytes)
+    } catch (err) {
+      this.#isReaderFree = false
+      this.destroy(toCarrierError(err))
+    }
+    if (this.#isPulling) return
+    this.#isPulling = true
+    while (this.#isReaderFree) {
+      this.#isReaderFree = false
+      this.#session.read(this.#core)
+    }
+    this.#isPulling = false
   }
 
   onEnd (): void {
-    this.#guarded(() => { this.push(null) })
+    try {
+      this.push(null)
+    } catch (err) {
+      this.destroy(toCarrierError(err))
+    }
   }
 
   onSent (): void {
     const done = this.#writeDone
     this.#writeDone = undefined
-    if (done !== undefined) this.#guarded(done)
+    this.#call(done)
   }
 
   onFinished (): void {
     const done = this.#finalDone
     this.#finalDone = undefined
-    if (done !== undefined) this.#guarded(done)
+    this.#call(done)
   }
 
   onFailed (err: CarrierError): void {
     this.destroy(err)
   }
 
-  /** A listener of the user's that throws costs this channel, not the session that carries the others. */
-  #guarded (call: () => void): void {
+  #call (done: Done | undefined): void {
     try {
-      call()
+      done?.()
     } catch (err) {
       this.destroy(toCarrierError(err))
     }

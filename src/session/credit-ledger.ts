@@ -84,18 +84,19 @@ export class CreditLedger {
   }
 
   /**
-   * Raises `channel.grantedBytes` when it is worth a frame. The window begins at the initial credit and grows while the
-   * sender uses most of it up before the reader is done: an idle channel costs little, a busy one gets the fixed channel
-   * credit, or its share when many are open.
+   * Raises `channel.grantedBytes` when it is worth a frame. The window is twice what the reader consumed in a round trip:
+   * it doubles with every round trip while the sender uses it up, and never grows under a reader that stands still.
    */
-  grant (channel: ChannelCore, channelCount: number): boolean {
-    if (channel.grantedBytes - channel.receivedBytes <= channel.windowBytes / 2) channel.windowBytes *= WINDOW_GROWTH
-    const share = Math.floor(this.#extra.limitBytes / Math.max(1, channelCount))
-    channel.windowBytes = Math.min(channel.windowBytes, LIMITS.channelCreditBytes, this.initialBytes + share)
-    const extraBytes = Math.min(channel.windowBytes - this.initialBytes, channel.extraCreditBytes + this.#freeExtraBytes())
+  grant (channel: ChannelCore, nowMs: number, roundTripMs: number): boolean {
+    this.#tune(channel, nowMs, Math.max(roundTripMs, LIMITS.sessionRoundTripFloorMs))
+    // less is not worth a frame
+    const leastBytes = Math.max(MIN_GRANT_BYTES, channel.windowBytes / 8)
+    if (channel.consumedBytes + channel.windowBytes - channel.grantedBytes < leastBytes) return false
+    // half of what is free at most: whoever comes next finds something, too
+    const extraBytes = Math.min(channel.windowBytes - this.initialBytes, Math.floor((channel.extraCreditBytes + this.#freeExtraBytes()) / 2))
     const windowBytes = this.initialBytes + extraBytes
     const grantedBytes = channel.consumedBytes + windowBytes
-    if (grantedBytes - channel.grantedBytes < windowBytes / 4) return false
+    if (grantedBytes - channel.grantedBytes < Math.min(leastBytes, windowBytes / 4)) return false
     const deltaBytes = extraBytes - channel.extraCreditBytes
     if (deltaBytes > 0) this.#extra.take(deltaBytes)
     else this.#extra.give(-deltaBytes)
@@ -117,6 +118,24 @@ export class CreditLedger {
     this.#pool.give(this.#pool.usedBytes)
   }
 
+  /** `channel.consumedBytes` has just grown by what was consumed last. */
+  #tune (channel: ChannelCore, nowMs: number, roundTripMs: number): void {
+    const elapsedMs = nowMs - channel.tuneStartMs
+    const consumedBytes = channel.consumedBytes - channel.tuneStartBytes
+    const wantedBytes = Math.min(LIMITS.channelMaxCreditBytes, Math.ceil(2 * consumedBytes * Math.min(1, roundTripMs / elapsedMs)))
+    if (wantedBytes > channel.windowBytes) channel.windowBytes = wantedBytes
+    if (elapsedMs < roundTripMs) {
+      channel.tuneNextBytes = channel.consumedBytes
+      return
+    }
+    channel.tuneStartMs = nowMs
+    // what comes once per round trip, in one burst, is measured whole: from its first byte
+    channel.tuneStartBytes = channel.tuneNextBytes
+    channel.tuneNextBytes = channel.consumedBytes
+    // others need the memory: a window that is not used gives way
+    if (this.#freeExtraBytes() * 2 < this.#extra.limitBytes) channel.windowBytes = Math.max(this.initialBytes, wantedBytes, Math.ceil(channel.windowBytes / 2))
+  }
+
   /** A quarter of the node's pool is kept for places, so that busy channels cannot stop new ones. */
   #freeExtraBytes (): number {
     return Math.max(0, Math.min(this.#extra.freeBytes, this.#node.freeBytes - this.#node.limitBytes / 4))
@@ -132,6 +151,6 @@ export function firstPlacesBytes (limits: WireLimits): number {
   return limits.channelCount * limits.channelCreditBytes
 }
 
+/** The least that a grant adds. */
+const MIN_GRANT_BYTES = 4096
 const MAX_ORDINAL = 0x7fff_ffff
-/** Three steps from the initial to the whole credit of a channel. */
-const WINDOW_GROWTH = 4

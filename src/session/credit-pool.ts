@@ -4,11 +4,18 @@
 export class CreditPool {
   readonly limitBytes: number
   readonly #parent: CreditPool | undefined
+  #retained: CreditPool | undefined
   #usedBytes = 0
 
   constructor (limitBytes: number, parent?: CreditPool) {
     this.limitBytes = limitBytes
     this.#parent = parent
+  }
+
+  /** An equal pool, for what was sent and not acknowledged. */
+  get retained (): CreditPool {
+    this.#retained ??= new CreditPool(this.limitBytes, this.#parent?.retained)
+    return this.#retained
   }
 
   get usedBytes (): number {

@@ -1,5 +1,5 @@
 /** Bytes of a link to frames: incremental, bounded by one frame that is not data, without a copy of any payload. */
-import { checkHeader, decodeBody, FIRST_SKIPPED_TYPE, FRAME_TYPE, HEADER_BYTES, MAX_BODY_BYTES, readU16, readU32, readU64 } from './frames.ts'
+import { checkHeader, decodeBody, FIRST_SKIPPED_TYPE, FRAME_TYPE, HEADER_BYTES, MAX_BODY_BYTES, readU16, readU32, readU64, violation } from './frames.ts'
 import type { Frame } from './frames.ts'
 
 /** What a decoder calls, in wire order. A throw of CarrierError ends the link; it comes out of `push`. */
@@ -11,9 +11,18 @@ export interface FrameSink {
   onDataBytes: (bytes: Uint8Array) => void
 }
 
+const NO_BYTES = new Uint8Array(0)
+/** What may come in after a decoder was held, before its link has stopped reading. */
+const MAX_HELD_BYTES = 4 * 1024 * 1024
+
 /** One per link and direction. `sink` may be exchanged from inside a callback; the next frame goes to the new one. */
 export class FrameDecoder {
   sink: FrameSink
+  /** Asked before each frame while set; false holds the decoder before it, until `release`. */
+  gate: ((type: number) => boolean) | undefined
+  /** What was pushed while the decoder was held, and the rest of the chunk in which that began. */
+  #held: Uint8Array[] | undefined
+  #heldBytes = 0
   #isStopped = false
   /** A header or body that came in pieces. */
   #stash = new Uint8Array(64)
@@ -31,9 +40,24 @@ export class FrameDecoder {
     this.sink = sink
   }
 
-  /** Bytes held between two pushes; never more than one frame's. */
+  /** Bytes kept between two pushes: one frame's at most, and what came while the decoder was held. */
   get bufferedBytes (): number {
-    return this.#stashedBytes
+    return this.#stashedBytes + this.#heldBytes
+  }
+
+  get isHeld (): boolean {
+    return this.#held !== undefined
+  }
+
+  /** Goes on with what was held, without the gate. @throws as `push` */
+  release (): void {
+    this.gate = undefined
+    const held = this.#held
+    this.#held = undefined
+    this.#heldBytes = 0
+    if (held === undefined) return
+    if (this.#phase === 'header') this.#takeHeader(this.#stash, 0)
+    for (const chunk of held) this.push(chunk)
   }
 
   /** Drops everything from now on, also the rest of the chunk in work. */
@@ -45,6 +69,12 @@ export class FrameDecoder {
   push (chunk: Uint8Array): void {
     let at = 0
     while (at < chunk.length && !this.#isStopped) {
+      if (this.#held !== undefined) {
+        this.#held.push(at === 0 ? chunk : chunk.subarray(at))
+        this.#heldBytes += chunk.length - at
+        if (this.#heldBytes > MAX_HELD_BYTES) throw violation('too many bytes on a link that is not in use')
+        return
+      }
       const available = chunk.length - at
       if (this.#payloadLeftBytes > 0) {
         const count = Math.min(available, this.#payloadLeftBytes)
@@ -84,7 +114,10 @@ export class FrameDecoder {
   /** `#neededBytes` bytes stand in `bytes` at `at`: a header, the offset of a data frame, or a body. */
   #take (bytes: Uint8Array, at: number): void {
     if (this.#phase === 'header') {
-      this.#takeHeader(bytes, at)
+      if (this.gate?.(bytes[at] as number) === false) {
+        this.#stash.set(bytes.subarray(at, at + HEADER_BYTES))
+        this.#held = []
+      } else this.#takeHeader(bytes, at)
       return
     }
     const neededBytes = this.#neededBytes
@@ -108,6 +141,10 @@ export class FrameDecoder {
       return
     }
     checkHeader(this.#type, this.#flags, this.#lengthBytes, this.#channelId)
+    if (this.#lengthBytes === 0) {
+      this.sink.onFrame(decodeBody(this.#type, this.#flags, this.#channelId, NO_BYTES))
+      return
+    }
     this.#phase = 'body'
     this.#neededBytes = this.#type === FRAME_TYPE.data ? 8 : this.#lengthBytes
   }

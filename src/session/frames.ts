@@ -46,6 +46,12 @@ export const FRAME_TYPE = {
   resume: 0x0a,
   /** u32 epoch ‖ u32 highest channel id seen ‖ entries; the answer to resume, MORE on all but the last. Feature "resume". */
   resumed: 0x0b,
+  /** u32 epoch; not the controller: the link with that epoch is lost here, please resume on this one. Feature "resume". */
+  lost: 0x0c,
+  /** Empty; asks for a ticket to the other end's link port. Feature "direct". */
+  linkAsk: 0x0d,
+  /** u16 port ‖ ticket (32): answers link-ask; port 0: there is none. Feature "direct". */
+  linkTicket: 0x0e,
   /** u8 n ‖ kind (n bytes of a-z 0-9 . / -) ‖ opening message. */
   open: 0x10,
   /** u64 offset ‖ 1 to 16,384 bytes of the channel, the first of which has this offset. */
@@ -59,6 +65,9 @@ export const FRAME_TYPE = {
   /** 1 to 16,384 bytes, without order or promise. Feature "datagram". */
   datagram: 0x15
 } as const
+
+/** Types below this concern the link, from here to the skipped ones channels and their credit. */
+export const FIRST_CHANNEL_TYPE = 0x10
 
 /** The lowest type that a receiver who does not know it skips. */
 export const FIRST_SKIPPED_TYPE = 0x40
@@ -84,16 +93,24 @@ export type Frame =
   | { type: 'switch', epoch: number }
   | { type: 'resume', sessionId: Uint8Array, token: Uint8Array, epoch: number }
   | { type: 'resumed', isLast: boolean, epoch: number, highestId: number, entries: ResumedEntry[] }
+  | { type: 'lost', epoch: number }
+  | { type: 'linkAsk' }
+  | { type: 'linkTicket', port: number, ticket: Uint8Array }
   | { type: 'open', channelId: number, kind: string, message: Uint8Array }
   | { type: 'ack', channelId: number, receivedBytes: number, limitBytes: number, isFinReceived: boolean }
   | { type: 'fin', channelId: number, finalBytes: number }
   | { type: 'reset', channelId: number, code: number }
   | { type: 'datagram', channelId: number, body: Uint8Array }
 
+/** A frame that concerns its link and not the channels. */
+export type LinkFrame = Extract<Frame, { type: 'hello' | 'welcome' | 'confirm' | 'goaway' | 'ping' | 'pong' | 'auth' | 'switch' | 'resume' | 'resumed' | 'lost' | 'linkAsk' | 'linkTicket' }>
+
 interface Shape { name: keyof typeof FRAME_TYPE, minBytes: number, maxBytes: number, flags: number, isChannel: boolean }
 
 const PAYLOAD = LIMITS.sessionFramePayloadBytes
 const ENTRY_BYTES = 24
+/** Entries of one resumed frame at most. */
+export const RESUMED_ENTRIES_PER_FRAME = 512
 
 /** Bounds of every type, checked on the header alone. */
 const SHAPES: ReadonlyArray<Shape | undefined> = shapeTable([
@@ -107,7 +124,10 @@ const SHAPES: ReadonlyArray<Shape | undefined> = shapeTable([
   ['auth', 1, PAYLOAD, FLAG_MORE, false],
   ['switch', 4, 4, 0, false],
   ['resume', 52, 52, 0, false],
-  ['resumed', 8, 8 + ENTRY_BYTES * 512, FLAG_MORE, false],
+  ['resumed', 8, 8 + ENTRY_BYTES * RESUMED_ENTRIES_PER_FRAME, FLAG_MORE, false],
+  ['lost', 4, 4, 0, false],
+  ['linkAsk', 0, 0, 0, false],
+  ['linkTicket', 34, 34, 0, false],
   ['open', 2, 1 + LIMITS.channelKindBytes + LIMITS.sessionOpenMessageBytes, 0, true],
   ['data', 9, 8 + PAYLOAD, 0, true],
   ['ack', 16, 16, FLAG_FIN, true],
@@ -145,6 +165,9 @@ export function decodeBody (type: number, flags: number, channelId: number, body
     case FRAME_TYPE.switch: return { type: 'switch', epoch: readU32(body, 0) }
     case FRAME_TYPE.resume: return { type: 'resume', sessionId: copyOf(body.subarray(0, 16)), token: copyOf(body.subarray(16, 48)), epoch: readU32(body, 48) }
     case FRAME_TYPE.resumed: return { type: 'resumed', isLast: flags !== FLAG_MORE, epoch: readU32(body, 0), highestId: readU32(body, 4), entries: decodeEntries(body) }
+    case FRAME_TYPE.lost: return { type: 'lost', epoch: readU32(body, 0) }
+    case FRAME_TYPE.linkAsk: return { type: 'linkAsk' }
+    case FRAME_TYPE.linkTicket: return { type: 'linkTicket', port: readU16(body, 0), ticket: copyOf(body.subarray(2, 34)) }
     case FRAME_TYPE.open: return decodeOpen(channelId, body)
     case FRAME_TYPE.ack: return { type: 'ack', channelId, receivedBytes: readU64(body, 0), limitBytes: readU64(body, 8), isFinReceived: flags === FLAG_FIN }
     case FRAME_TYPE.fin: return { type: 'fin', channelId, finalBytes: readU64(body, 0) }
@@ -177,6 +200,14 @@ export function encodeSessionFrame (frame: Frame): Uint8Array {
       const fields = frame.entries.flatMap((entry): Array<[number, 4 | 8]> => [
         [entry.id, 4], [entry.isFinReceived ? 0x01000000 : 0, 4], [entry.receivedBytes, 8], [entry.limitBytes, 8]])
       return numbers(FRAME_TYPE.resumed, frame.isLast ? 0 : FLAG_MORE, 0, [frame.epoch, 4], [frame.highestId, 4], ...fields)
+    }
+    case 'lost': return numbers(FRAME_TYPE.lost, 0, 0, [frame.epoch, 4])
+    case 'linkAsk': return start(FRAME_TYPE.linkAsk, 0, 0, 0)
+    case 'linkTicket': {
+      const bytes = start(FRAME_TYPE.linkTicket, 0, 0, 34)
+      writeNumber(bytes, HEADER_BYTES, frame.port, 2)
+      bytes.set(frame.ticket, HEADER_BYTES + 2)
+      return bytes
     }
     case 'open': {
       const kind = Buffer.from(frame.kind, 'latin1')

@@ -6,7 +6,10 @@ import { decodeCbor, encodeCbor, LIMITS } from '../base/index.ts'
 export const SESSION_MAJOR = 1
 
 /** Features that this release has; a feature is used when both ends name it. */
-export const FEATURES: readonly string[] = []
+export const FEATURES = ['resume', 'direct'] as const
+
+/** A feature's name, as both ends of a session must say it. */
+export type Feature = typeof FEATURES[number]
 
 /** What the sender of a hello accepts. The other end obeys it without further words. */
 export interface WireLimits {
@@ -33,14 +36,16 @@ export interface Hello {
   sessionId?: Uint8Array | undefined
   /** The highest epoch that the sender accepted in it. */
   epoch?: number | undefined
+  /** The sender lost the link with this epoch and asks for the session to be resumed on this one. */
+  isLost?: boolean | undefined
 }
 
-/** The controller's word that a session begins on this link. */
+/** The controller's word that this link carries a session: a new one, or, when both know its id, one link more. */
 export interface Welcome {
   sessionId: Uint8Array
   /** 32 secret bytes; proves, together with the peer's key, who may resume the session. */
   token: Uint8Array
-  /** Number of the link; 1 for the first. */
+  /** Number of the link, above every earlier one of the session; 1 for the first. */
   epoch: number
 }
 
@@ -100,7 +105,8 @@ const HELLO = z.object({
   instanceId: bytesOf(16),
   sequence: z.int().min(1),
   sessionId: bytesOf(16).optional(),
-  epoch: z.int().min(1).max(0xffff_ffff).optional()
+  epoch: z.int().min(1).max(0xffff_ffff).optional(),
+  isLost: z.boolean().optional()
 })
 
 const WELCOME = z.object({ sessionId: bytesOf(16), token: bytesOf(32), epoch: z.int().min(1).max(0xffff_ffff) })

@@ -1,4 +1,4 @@
-/** The first frames on a link: hello both ways, welcome from the controller, confirm from the other end. */
+/** The first frames on a link: hello both ways, then welcome and confirm, or resume. */
 import { CarrierError, codeFromWire, errorMessage, LIMITS, toCarrierError, wireCode } from '../base/index.ts'
 import type { Clock, ErrorCode, Timer } from '../base/index.ts'
 import type { Peer } from '../node/index.ts'
@@ -9,18 +9,18 @@ import type { Frame } from './frames.ts'
 import { decodeHello, decodeWelcome, encodeHello, encodeWelcome, SESSION_MAJOR } from './hello.ts'
 import type { Hello, Welcome } from './hello.ts'
 import type { Link, LinkHandler } from './link.ts'
-import type { LiveSession } from './live-session.ts'
 
 /** What the owner of the handshakes with one device decides. Called synchronously. */
 export interface HandshakeEvents {
   onHello: (handshake: LinkHandshake, hello: Hello) => void
   onWelcome: (handshake: LinkHandshake, welcome: Welcome) => void
   onConfirm: (handshake: LinkHandshake, sequence: number) => void
+  onResume: (handshake: LinkHandshake, resume: { sessionId: Uint8Array, token: Uint8Array, epoch: number }) => void
   /** The link will not become a session. Not called after `adopt`. */
   onGone: (handshake: LinkHandshake, err: CarrierError) => void
 }
 
-/** A link from its first byte on; after `adopt` it only passes on to the session. */
+/** A link from its first byte until it belongs to a session; from then on it only passes on. */
 export class LinkHandshake implements LinkHandler, FrameSink {
   readonly link: Link
   readonly peer: Peer
@@ -29,8 +29,12 @@ export class LinkHandshake implements LinkHandler, FrameSink {
   readonly #clock: Clock
   readonly #isController: boolean
   readonly #events: HandshakeEvents
-  #state: { kind: 'waiting', timer: Timer } | { kind: 'live', session: LiveSession } | { kind: 'gone' } | { kind: 'idle' } = { kind: 'idle' }
+  #state: { kind: 'waiting', timer: Timer } | { kind: 'adopted', next: LinkHandler } | { kind: 'gone' } | { kind: 'idle' } = { kind: 'idle' }
   #welcome: Welcome | undefined
+  #startedMs = 0
+  /** Waits for that of the other end. */
+  #ownHello: Hello | undefined
+  #onViolation: (err: CarrierError) => void = () => {}
 
   constructor (components: { clock: Clock }, init: { link: Link, peer: Peer, isController: boolean }, events: HandshakeEvents) {
     this.#clock = components.clock
@@ -43,19 +47,26 @@ export class LinkHandshake implements LinkHandler, FrameSink {
 
   /** The welcome that was sent on this link. */
   get welcome (): Welcome | undefined { return this.#welcome }
+  /** Milliseconds since it began. */
+  get ageMs (): number { return this.#clock.monotonicMs() - this.#startedMs }
   get isWaiting (): boolean { return this.#state.kind === 'waiting' }
 
-  /** Opens the link and says hello; the other end does the same at once. */
+  /**
+   * Opens the link and says hello; the other end does the same at once. On a TLS link the controller, its client, waits for
+   * the other hello: it shows that the other end has accepted the client's proof too.
+   */
   start (hello: Hello): void {
+    this.#startedMs = this.#clock.monotonicMs()
     const timer = this.#clock.setTimer(() => {
       this.#gone(new CarrierError('ERR_TIMEOUT', 'the other side did not complete the session handshake in time'))
     }, LIMITS.sessionHelloTimeoutMs)
     this.#state = { kind: 'waiting', timer }
     this.link.open(this)
-    this.#write({ type: 'hello', body: encodeHello(hello) })
+    if (this.#isController && this.link.kind !== 'stream') this.#ownHello = hello
+    else this.#write({ type: 'hello', body: encodeHello(hello) })
   }
 
-  /** Controller: this link gets the session. */
+  /** Controller: this link gets a new session, or becomes one more link of the present one. */
   sendWelcome (welcome: Welcome): void {
     this.#welcome = welcome
     this.#write({ type: 'welcome', body: encodeWelcome(welcome) })
@@ -66,10 +77,11 @@ export class LinkHandshake implements LinkHandler, FrameSink {
     this.#write({ type: 'confirm', sequence })
   }
 
-  /** From now on everything goes to `session`. */
-  adopt (session: LiveSession): void {
+  /** From now on everything goes to `next`; what goes wrong in the rest of the chunk in work goes to `onViolation`. */
+  adopt (next: LinkHandler, onViolation: (err: CarrierError) => void): void {
+    this.#onViolation = onViolation
     if (this.#state.kind === 'waiting') this.#state.timer.cancel()
-    this.#state = { kind: 'live', session }
+    this.#state = { kind: 'adopted', next }
   }
 
   /** Tells the other end why not, and closes the link. */
@@ -82,27 +94,27 @@ export class LinkHandshake implements LinkHandler, FrameSink {
   // ---- the link says
 
   onBytes (chunk: Uint8Array): void {
-    if (this.#state.kind === 'live') {
-      this.#state.session.receive(chunk)
+    if (this.#state.kind === 'adopted') {
+      this.#state.next.onBytes(chunk)
       return
     }
     if (this.#state.kind === 'gone') return
     try {
       this.decoder.push(chunk)
     } catch (err) {
-      // a frame callback may have made the session live within this chunk
-      const state = this.#state as { kind: string } & { session?: LiveSession }
-      if (state.kind === 'live') state.session?.violate(err)
+      // a frame may have made the link a session's within this chunk
+      const state = this.#state as { kind: string }
+      if (state.kind === 'adopted') this.#onViolation(toCarrierError(err))
       else this.refuse(toCarrierError(err))
     }
   }
 
   onDrain (): void {
-    if (this.#state.kind === 'live') this.#state.session.drain()
+    if (this.#state.kind === 'adopted') this.#state.next.onDrain()
   }
 
   onClosed (err: CarrierError): void {
-    if (this.#state.kind === 'live') this.#state.session.lost(err)
+    if (this.#state.kind === 'adopted') this.#state.next.onClosed(err)
     else this.#gone(new CarrierError('ERR_PEER_OFFLINE', `the link was lost before the session began: ${errorMessage(err)}`, { cause: err }))
   }
 
@@ -115,6 +127,7 @@ export class LinkHandshake implements LinkHandler, FrameSink {
     } else if (frame.type === 'hello' && this.hello === undefined) {
       const hello = decodeHello(frame.body)
       this.hello = hello
+      if (this.#ownHello !== undefined) this.#write({ type: 'hello', body: encodeHello(this.#ownHello) })
       if (hello.major !== SESSION_MAJOR) {
         throw new CarrierError('ERR_UNSUPPORTED_VERSION', `the other side speaks version ${hello.major} of the session protocol, this release ${SESSION_MAJOR}; update the older one`)
       }
@@ -123,6 +136,8 @@ export class LinkHandshake implements LinkHandler, FrameSink {
       this.#events.onWelcome(this, decodeWelcome(frame.body))
     } else if (frame.type === 'confirm' && this.#welcome !== undefined) {
       this.#events.onConfirm(this, frame.sequence)
+    } else if (frame.type === 'resume' && !this.#isController && this.hello !== undefined) {
+      this.#events.onResume(this, frame)
     } else {
       throw violation(`a ${frame.type} frame in the handshake`)
     }
@@ -135,8 +150,7 @@ export class LinkHandshake implements LinkHandler, FrameSink {
   onDataBytes (): void {}
 
   #write (frame: Frame): void {
-    const bytes = encodeSessionFrame(frame)
-    this.link.write([bytes], bytes.length)
+    this.link.write(encodeSessionFrame(frame))
   }
 
   #gone (err: CarrierError, isFlushed = false): void {

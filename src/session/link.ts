@@ -1,4 +1,4 @@
-/** The seam between a session and what carries it. Splice and direct links will be further makers of this shape. */
+/** The seam between a session and what carries it: stream, splice and direct links are makers of this shape. */
 import type { CarrierError } from '../base/index.ts'
 import type { Path } from '../node/index.ts'
 import type { LinkKind } from './types.ts'
@@ -18,10 +18,19 @@ export interface Link {
   readonly kind: LinkKind
   readonly path: Path
   readonly relayPeerId: string | undefined
+  /** Longest message that `write` takes; a session that has enough to send fills messages up to this. */
+  readonly messageBytes: number
   /** Starts to read and write. Once. */
   open: (handler: LinkHandler) => void
-  /** Takes `pieces` (`byteCount` in all), whose owners may overwrite them as soon as it returns; false asks to wait for `onDrain`. */
-  write: (pieces: readonly Uint8Array[], byteCount: number) => boolean
+  /**
+   * Sends one message, whose bytes do not change before the other end has acknowledged all of them. False asks to wait for `onDrain` before the next one; this one
+   * is sent all the same. A link holds about two messages: what waits longer is packed better by the session.
+   */
+  write: (message: Uint8Array) => boolean
+  /** Stops reading; what was already on its way up may still come. Idempotent. */
+  pause: () => void
+  /** Reads again. Idempotent. */
+  resume: () => void
   /** Sends what was written, then ends our direction. Resolves when that is done or the link is gone. Idempotent. */
   close: () => Promise<void>
   /** Ends the link now; the other end sees a loss. Idempotent. */

@@ -1,14 +1,16 @@
-/** A live session: the core on its link, with time, pings and channel handlers. */
-import { abortable, CarrierError, LIMITS, toCarrierError } from '../base/index.ts'
-import type { Clock, ErrorCode, Logger, TaskOwner, Timer } from '../base/index.ts'
+/** A live session: its channels over its links, with time, handlers and events. It outlives every single link. */
+import { abortable, CarrierError, LIMITS, toCarrierError, wireCode } from '../base/index.ts'
+import type { Clock, Logger, TaskOwner, Timer } from '../base/index.ts'
 import type { Path } from '../node/index.ts'
+import type { AttachedLink } from './attached-link.ts'
 import { createChannelRequest } from './channel-request.ts'
 import { ChannelStream } from './channel.ts'
 import type { ChannelCore } from './channel-core.ts'
 import type { CreditPool } from './credit-pool.ts'
-import type { FrameDecoder } from './frame-decoder.ts'
-import type { WireLimits } from './hello.ts'
+import type { Feature, WireLimits } from './hello.ts'
 import type { Link } from './link.ts'
+import { LinkSet } from './link-set.ts'
+import type { LinkSource } from './link-set.ts'
 import { SessionCore } from './session-core.ts'
 import type { SessionMetrics } from './session-metrics.ts'
 import type { Channel, ChannelHandler, LinkKind, Session, SessionPeer } from './types.ts'
@@ -21,82 +23,168 @@ export interface LiveSessionComponents {
   metrics: SessionMetrics
   pool: CreditPool
   handlers: ReadonlyMap<string, ChannelHandler>
+  /** How long a session without a link waits for one, milliseconds. */
+  resumeWindowMs: number
+}
+
+/** What the owner of a session is told; each synchronously. */
+export interface LiveSessionEvents {
+  /** No link carries it now: one is needed within the resume window. */
+  onLost: (session: LiveSession, err: CarrierError) => void
+  onResumed: (session: LiveSession, stallMs: number) => void
+  /** A resume came to nothing; a link in its handshake may be of use now. */
+  onResumeFailed: (session: LiveSession) => void
+  /** Another link carries it, as planned. */
+  onSwitched: (session: LiveSession, from: Link) => void
+  /** A link that carried nothing is gone, or switches are possible again. */
+  onLinksChanged: (session: LiveSession) => void
+  /** A channel was opened, by either end. */
+  onUsed: (session: LiveSession) => void
+  /** The other end wants to connect to our link port; undefined when there is none. */
+  issueTicket: (session: LiveSession) => { port: number, ticket: Uint8Array } | undefined
+  /** Once, after every channel has failed. */
+  onClosed: (session: LiveSession, err: CarrierError) => void
 }
 
 /** One session's facts. */
 export interface LiveSessionInit {
   peer: SessionPeer
   id: Uint8Array
+  token: Uint8Array
   isController: boolean
   limits: WireLimits
   peerLimits: WireLimits
-  link: Link
-  decoder: FrameDecoder
-  /** Once, after every channel has failed. */
-  onClosed: (session: LiveSession, err: CarrierError) => void
+  features: ReadonlySet<Feature>
+  source: LinkSource
+  epoch: number
 }
 
-/** Bytes asked of the core at once. */
-const BATCH_BYTES = 64 * 1024
-
-/** The owner passes on what the link says through `receive`, `drain` and `lost`. */
+/** Pass its links here; everything else it does by itself. */
 export class LiveSession implements Session {
   readonly peer: SessionPeer
   readonly id: Uint8Array
   readonly #components: LiveSessionComponents
   readonly #init: LiveSessionInit
+  readonly #events: LiveSessionEvents
   readonly #core: SessionCore
-  #state: 'live' | 'closed' = 'live'
-  #isLinkReady = true
+  readonly links: LinkSet
+  /** Of this session only. */
+  readonly #handlers = new Map<string, ChannelHandler>()
+  #isClosed = false
+  /** The link in use, or the last one. */
+  #shown: AttachedLink
   #isFlushPlanned = false
   #ackTimer: Timer | undefined
-  #aliveTimer: Timer | undefined
-  #lastReceivedMs: number
+  #lost: { sinceMs: number, timer: Timer } | undefined
+  readonly #liveWaiters = new Set<PromiseWithResolvers<undefined>>()
+  #ticketWaiters: Array<(answer: { port: number, ticket: Uint8Array }) => void> = []
+  #isAskAnswered = false
+  /** Resumes since `#resumesFromMs`, a minute ago at most. */
+  #resumeCount = 0
+  #resumesFromMs = 0
   #lastUsedMs: number
-  #rttMs: number | undefined
-  readonly #pings = new Map<number, { sentMs: number, resolve: (rttMs: number) => void, reject: (err: CarrierError) => void, done: Promise<number> }>()
   #ending: Promise<void> | undefined
 
-  constructor (components: LiveSessionComponents, init: LiveSessionInit) {
+  constructor (components: LiveSessionComponents, init: LiveSessionInit, events: LiveSessionEvents) {
     this.#components = components
     this.#init = init
+    this.#events = events
     this.peer = init.peer
     this.id = init.id
-    this.#lastReceivedMs = components.clock.monotonicMs()
-    this.#lastUsedMs = this.#lastReceivedMs
-    this.#core = new SessionCore({ isController: init.isController, limits: init.limits, peerLimits: init.peerLimits, pool: components.pool }, {
+    this.#lastUsedMs = components.clock.monotonicMs()
+    this.#core = new SessionCore({
+      isController: init.isController,
+      limits: init.limits,
+      peerLimits: init.peerLimits,
+      pool: components.pool,
+      now: () => components.clock.monotonicMs()
+    }, {
       onWake: () => { this.#planFlush() },
       // the link below may answer every message with one of its own: an acknowledgement for each piece of a burst would double the messages
       onAckDue: () => { setImmediate(() => { this.#flush() }) },
+      // a read of the link brings several pieces: one by one each of them would cost the reader a turn and a system call
+      onDeliveryDue: () => { setImmediate(() => { this.#core.deliver() }) },
       onAckDelayed: () => { this.#planAcks() },
-      onOpen: (channel, message) => { this.#receiveChannel(channel, message) },
-      onPong: (sequence) => { this.#receivePong(sequence) },
-      onGoaway: (code) => { this.#receiveGoaway(code) }
+      onOpen: (channel, message) => { this.#receiveChannel(channel, message) }
     })
-    init.decoder.sink = this.#core
-    this.#watch()
-    // measures the first round trip; nobody waits for it, and its failure is the session's own
-    this.#ping().catch(() => {})
+    this.links = new LinkSet({ clock: components.clock, core: this.#core }, {
+      isController: init.isController, sessionId: init.id, token: init.token, canResume: init.features.has('resume'), canDialLinks: init.features.has('direct')
+    }, {
+      onBytes: (byteCount) => { components.metrics.bytes.add(byteCount, { direction: 'in' }) },
+      onReady: () => { this.#flush() },
+      onSwitched: (from, to) => { this.#switched(from, to) },
+      onLost: (err) => { this.#loseLink(err) },
+      onResumed: (link) => { this.#resumed(link) },
+      onResumeFailed: () => { events.onResumeFailed(this) },
+      onSettled: () => { events.onLinksChanged(this) },
+      onSpareGone: () => { events.onLinksChanged(this) },
+      onViolation: (err) => { this.violate(err) },
+      onGoaway: (code) => { this.#end(new CarrierError(code, `the other side ended the session (${code})`), false) },
+      onLinkAsk: () => { this.#receiveLinkAsk() },
+      onLinkTicket: (port, ticket) => { this.#ticketWaiters.shift()?.({ port, ticket }) }
+    })
+    this.#shown = this.links.begin(init.source, init.epoch)
+    this.#measure(this.#shown)
   }
 
-  get link (): LinkKind { return this.#init.link.kind }
-  get path (): Path { return this.#init.link.path }
-  get relayPeerId (): string | undefined { return this.#init.link.relayPeerId }
-  get rttMs (): number | undefined { return this.#rttMs }
+  get link (): LinkKind { return this.#shown.link.kind }
+  get path (): Path { return this.#shown.link.path }
+  get relayPeerId (): string | undefined { return this.#shown.link.relayPeerId }
+  get rttMs (): number | undefined { return this.#shown.rttMs }
   get channelCount (): number { return this.#core.channelCount }
-  /** Monotonic instant of the last open of a channel, or of the start. */
+  get state (): 'live' | 'resuming' | 'closed' { return this.#isClosed ? 'closed' : this.#lost === undefined ? 'live' : 'resuming' }
+  get isController (): boolean { return this.#init.isController }
+  get features (): ReadonlySet<Feature> { return this.#init.features }
+  get token (): Uint8Array { return this.#init.token }
+  /** Monotonic instant of the last open or close of a channel, or of the start. */
   get lastUsedMs (): number { return this.#lastUsedMs }
+  /** Somebody uses it, or did a short while ago. */
+  get isInUse (): boolean { return this.channelCount > 0 || this.#components.clock.monotonicMs() - this.#lastUsedMs < LIMITS.sessionInUseMs }
 
-  openChannel (kind: string, message: Uint8Array): Channel {
+  openChannel (kind: string, message: Uint8Array, options: { signal?: AbortSignal } = {}): Channel {
+    const { signal } = options
+    signal?.throwIfAborted()
     const core = this.#core.open(kind, message)
-    this.#lastUsedMs = this.#components.clock.monotonicMs()
     this.#components.metrics.channelsOpened.add(1, { side: 'local' })
-    return new ChannelStream(this.#core, core, this.peer)
+    const channel = this.#createStream(core)
+    this.#used()
+    if (signal !== undefined) {
+      const onAbort = (): void => { channel.destroy(toCarrierError(signal.reason, 'ERR_CANCELLED', 'the channel was cancelled')) }
+      signal.addEventListener('abort', onAbort, { once: true })
+      channel.once('close', () => { signal.removeEventListener('abort', onAbort) })
+    }
+    return channel
+  }
+
+  onChannel (kind: string, handler: ChannelHandler): () => void {
+    this.#handlers.set(kind, handler)
+    return () => { if (this.#handlers.get(kind) === handler) this.#handlers.delete(kind) }
   }
 
   async ping (options: { signal?: AbortSignal } = {}): Promise<number> {
-    if (this.#state === 'closed') throw new CarrierError('ERR_CLOSED', 'the session has ended; open a new one')
-    return abortable(this.#ping(), options.signal)
+    while (true) {
+      await this.whenLive(options)
+      try {
+        return await abortable(this.#shown.ping(), options.signal)
+      } catch (err) {
+        options.signal?.throwIfAborted()
+        // the link went away, not the session: the next one answers
+        if (!(err instanceof CarrierError) || err.code !== 'ERR_LINK_LOST') throw err
+      }
+    }
+  }
+
+  /** Resolves when a link carries the session. @throws CarrierError when it ended */
+  async whenLive (options: { signal?: AbortSignal } = {}): Promise<void> {
+    if (this.state === 'closed') throw new CarrierError('ERR_CLOSED', 'the session has ended; open a new one')
+    if (this.state === 'live') return
+    const waiter = Promise.withResolvers<undefined>()
+    this.#liveWaiters.add(waiter)
+    try {
+      await abortable(waiter.promise, options.signal)
+    } finally {
+      this.#liveWaiters.delete(waiter)
+    }
   }
 
   async close (err: CarrierError = new CarrierError('ERR_CLOSED', 'the session was closed')): Promise<void> {
@@ -104,73 +192,119 @@ export class LiveSession implements Session {
     await this.#ending
   }
 
-  // ---- the link says
-
-  /** Bytes came in. */
-  receive (chunk: Uint8Array): void {
-    this.#lastReceivedMs = this.#components.clock.monotonicMs()
-    this.#components.metrics.bytes.add(chunk.length, { direction: 'in' })
-    try {
-      this.#init.decoder.push(chunk)
-    } catch (err) {
-      this.violate(err)
-    }
-  }
-
   /** The peer sent what it may not send, or we failed to handle it: the session ends with a code. */
   violate (cause: unknown): void {
+    if (this.#isClosed) return
     const err = toCarrierError(cause)
     this.#components.metrics.violations.add()
     this.#components.log.warn('session ended: the peer broke the protocol', { device: this.peer.device, code: err.code, reason: err.message })
     this.#end(err, true)
   }
 
-  /** The link takes bytes again. */
-  drain (): void {
-    this.#isLinkReady = true
-    this.#flush()
+  /** Asks for a ticket to the other end's link port; undefined when it has none, or no link to ask on. */
+  async askLink (signal: AbortSignal): Promise<{ port: number, ticket: Uint8Array } | undefined> {
+    const { sending } = this.links
+    if (sending === undefined || !this.#init.features.has('direct') || this.#ticketWaiters.length > 0) return undefined
+    const { promise, resolve } = Promise.withResolvers<{ port: number, ticket: Uint8Array }>()
+    this.#ticketWaiters.push(resolve)
+    sending.send({ type: 'linkAsk' })
+    try {
+      const answer = await abortable(promise, signal)
+      return answer.port === 0 ? undefined : answer
+    } finally {
+      this.#ticketWaiters = this.#ticketWaiters.filter((waiter) => waiter !== resolve)
+    }
   }
 
-  /** The link is gone. */
-  lost (err: CarrierError): void {
-    this.#end(err, false)
+  /** A ticket costs more than the question: one in a turn of the event loop, and none for who does not read the answers. */
+  #receiveLinkAsk (): void {
+    const { sending } = this.links
+    if (sending?.isReady !== true || this.#isAskAnswered) return
+    this.#isAskAnswered = true
+    setImmediate(() => { this.#isAskAnswered = false })
+    const answer = this.#events.issueTicket(this)
+    sending.send({ type: 'linkTicket', port: answer?.port ?? 0, ticket: answer?.ticket ?? new Uint8Array(32) })
+  }
+
+  // ---- links
+
+  #switched (from: AttachedLink, to: AttachedLink): void {
+    this.#shown = to
+    this.#components.metrics.switches.add(1, { from: from.link.kind, to: to.link.kind })
+    this.#components.log.info('the session moved to another link', { device: this.peer.device, link: to.link.kind, path: to.link.path })
+    this.#measure(to)
+    this.#events.onSwitched(this, from.link)
+  }
+
+  #loseLink (err: CarrierError): void {
+    const { clock, metrics, log } = this.#components
+    metrics.linksLost.add(1, { link: this.link })
+    this.#ticketWaiters = []
+    if (!this.#init.features.has('resume')) {
+      this.#end(err, false)
+      return
+    }
+    if (this.#isRestless()) {
+      this.#end(new CarrierError('ERR_LIMIT', `the session lost its link more than ${LIMITS.sessionResumesPerMinuteCount} times in a minute`, { cause: err }), true)
+      return
+    }
+    log.info('the session lost its link', { device: this.peer.device, link: this.link, reason: err.message })
+    this.#lost ??= {
+      sinceMs: clock.monotonicMs(),
+      timer: clock.setTimer(() => {
+        this.#end(new CarrierError('ERR_LINK_LOST', `no way to the other side was found within ${this.#components.resumeWindowMs / 1000} s after the link was lost`, { cause: err }), false)
+      }, this.#components.resumeWindowMs)
+    }
+    this.#events.onLost(this, err)
+  }
+
+  /** Each loss costs both ends something: a peer that makes them up gets only so many. */
+  #isRestless (): boolean {
+    const nowMs = this.#components.clock.monotonicMs()
+    if (nowMs - this.#resumesFromMs > 60_000) {
+      this.#resumesFromMs = nowMs
+      this.#resumeCount = 0
+    }
+    return ++this.#resumeCount > LIMITS.sessionResumesPerMinuteCount
+  }
+
+  #resumed (link: AttachedLink): void {
+    const lost = this.#lost
+    this.#shown = link
+    this.#lost = undefined
+    lost?.timer.cancel()
+    const stallMs = lost === undefined ? 0 : this.#components.clock.monotonicMs() - lost.sinceMs
+    this.#components.metrics.resumes.add(1, { link: link.link.kind })
+    this.#components.metrics.stall.observe(stallMs / 1000)
+    this.#components.log.info('the session resumed', { device: this.peer.device, link: link.link.kind, path: link.link.path, stallMs: Math.round(stallMs) })
+    this.#measure(link)
+    for (const waiter of this.#liveWaiters) waiter.resolve(undefined)
+    this.#events.onResumed(this, stallMs)
+  }
+
+  /** The first round trip of a link; nobody waits for it, and its failure is the link's own. */
+  #measure (link: AttachedLink): void {
+    link.ping().catch(() => { /* the watch of the link sees for itself */ })
   }
 
   // ---- ending
 
   #end (err: CarrierError, isTold: boolean): void {
-    if (this.#state === 'closed') return
-    this.#state = 'closed'
-    this.#init.decoder.stop()
+    if (this.#isClosed) return
+    this.#isClosed = true
     this.#ackTimer?.cancel()
-    this.#aliveTimer?.cancel()
-    for (const ping of this.#pings.values()) ping.reject(err)
-    this.#pings.clear()
-    this.#core.end(err, isTold)
-    this.#flush()
-    this.#ending = this.#closeLink()
-    this.#init.onClosed(this, err)
-  }
-
-  /** Lets the goaway out if the link still takes it, but does not wait long for that. */
-  async #closeLink (): Promise<void> {
-    const { link } = this.#init
-    const timer = this.#components.clock.setTimer(() => {
-      link.abort(new CarrierError('ERR_LINK_LOST', 'the link was closed'))
-    }, LIMITS.sessionCloseTimeoutMs)
-    await link.close()
-    await link.closed
-    timer.cancel()
-  }
-
-  #receiveGoaway (code: ErrorCode): void {
-    this.#end(new CarrierError(code, `the other side ended the session (${code})`), false)
+    this.#lost?.timer.cancel()
+    this.#ticketWaiters = []
+    this.#core.end(err)
+    for (const waiter of this.#liveWaiters) waiter.reject(err)
+    this.#ending = this.links.end(isTold ? wireCode(err.code) : undefined)
+    this.#events.onClosed(this, err)
   }
 
   // ---- sending
 
   #planFlush (): void {
-    if (this.#isFlushPlanned || !this.#isLinkReady) return
+    if (this.#isFlushPlanned || this.links.sending?.isReady !== true) return
     this.#isFlushPlanned = true
     queueMicrotask(() => {
       this.#isFlushPlanned = false
@@ -179,15 +313,14 @@ export class LiveSession implements Session {
   }
 
   #flush (): void {
-    while (this.#isLinkReady) {
-      const pieces: Uint8Array[] = []
-      const byteCount = this.#core.produce(pieces, BATCH_BYTES)
-      if (byteCount > 0) {
-        this.#components.metrics.bytes.add(byteCount, { direction: 'out' })
-        this.#isLinkReady = this.#init.link.write(pieces, byteCount)
+    for (let link = this.links.sending; link?.isReady === true; link = this.links.sending) {
+      const message = this.#core.produce(link.link.messageBytes)
+      if (message !== undefined) {
+        this.#components.metrics.bytes.add(message.length, { direction: 'out' })
+        link.write(message)
       }
       this.#core.notifySent()
-      if (byteCount === 0) return
+      if (message === undefined) return
     }
   }
 
@@ -198,61 +331,38 @@ export class LiveSession implements Session {
     }, LIMITS.sessionAckDelayMs)
   }
 
-  // ---- is it alive
-
-  #watch (): void {
-    const silentMs = this.#components.clock.monotonicMs() - this.#lastReceivedMs
-    const lostAfterMs = LIMITS.sessionPingMs + LIMITS.sessionPongTimeoutMs
-    if (silentMs >= lostAfterMs) {
-      this.#end(new CarrierError('ERR_LINK_LOST', `nothing came over the link for ${Math.round(silentMs / 1000)} s`), false)
-      this.#init.link.abort(new CarrierError('ERR_LINK_LOST', 'the other side does not answer'))
-      return
-    }
-    if (silentMs >= LIMITS.sessionPingMs) this.#core.ping()
-    const nextMs = silentMs >= LIMITS.sessionPingMs ? lostAfterMs - silentMs : LIMITS.sessionPingMs - silentMs
-    this.#aliveTimer = this.#components.clock.setTimer(() => { this.#watch() }, nextMs)
-  }
-
-  async #ping (): Promise<number> {
-    const newest = [...this.#pings.values()].at(-1)
-    if (newest !== undefined && this.#pings.size >= LIMITS.sessionPingCount) return newest.done
-    const { promise, resolve, reject } = Promise.withResolvers<number>()
-    this.#pings.set(this.#core.ping(), { sentMs: this.#components.clock.monotonicMs(), resolve, reject, done: promise })
-    return promise
-  }
-
-  #receivePong (sequence: number): void {
-    const nowMs = this.#components.clock.monotonicMs()
-    for (const [pending, ping] of this.#pings) {
-      if (pending > sequence) continue
-      this.#pings.delete(pending)
-      const rttMs = nowMs - ping.sentMs
-      if (pending === sequence) this.#rttMs = this.#rttMs === undefined ? rttMs : this.#rttMs * 0.875 + rttMs * 0.125
-      ping.resolve(rttMs)
-    }
-  }
-
   // ---- inbound channels
+
+  #createStream (core: ChannelCore): ChannelStream {
+    const channel = new ChannelStream(this.#core, core, this.peer)
+    channel.once('close', () => { this.#lastUsedMs = this.#components.clock.monotonicMs() })
+    return channel
+  }
+
+  #used (): void {
+    this.#lastUsedMs = this.#components.clock.monotonicMs()
+    this.#events.onUsed(this)
+  }
 
   #receiveChannel (core: ChannelCore, message: Uint8Array): void {
     const { metrics, handlers, tasks, log } = this.#components
-    this.#lastUsedMs = this.#lastReceivedMs
     metrics.channelsOpened.add(1, { side: 'remote' })
     const refuse = (err: CarrierError): void => {
       metrics.channelsRefused.add(1, { code: err.code })
       this.#core.reset(core, err)
     }
-    const handler = handlers.get(core.kind)
+    const handler = this.#handlers.get(core.kind) ?? handlers.get(core.kind)
     if (handler === undefined || tasks.signal.aborted) {
       refuse(new CarrierError('ERR_NOT_AVAILABLE', 'not offered to you, or not there'))
       this.#core.settle(core)
       return
     }
+    this.#used()
     const decision = createChannelRequest({
       session: this,
       core,
       message,
-      accept: () => new ChannelStream(this.#core, core, this.peer),
+      accept: () => this.#createStream(core),
       refuse
     })
     tasks.run('channel handler', async () => {

@@ -9,6 +9,8 @@ const MAX_CHANNEL_ID = 0xffff_ffff
  * open credit of which the peer does not know, and so never gives back.
  */
 export class LocalOpens {
+  /** Those whose open frame was lost with its link, by number; they go first. */
+  #again: ChannelCore[] = []
   readonly #waiting = new Set<ChannelCore>()
   /** The highest ordinal (1, 2, 3 …) that the peer lets us use. */
   #limitCount: number
@@ -55,14 +57,44 @@ export class LocalOpens {
     this.#limitCount = Math.max(this.#limitCount, limitCount)
   }
 
-  /** The next channel to open, with its number; undefined when none waits or the open credit is used up. */
-  take (): ChannelCore | undefined {
-    if (Math.ceil(this.#nextId / 2) > this.#limitCount) return undefined
-    const [channel] = this.#waiting
-    if (channel === undefined) return undefined
-    this.#waiting.delete(channel)
-    channel.id = this.#nextId
-    this.#nextId += 2
-    return channel
+  /** The open frames of `channels`, which have numbers, are to be sent again. */
+  sendAgain (channels: readonly ChannelCore[]): void {
+    this.#again = channels.toSorted((one, other) => one.id - other.id)
   }
+
+  /** Channels whose open frames may leave now, in order, at most as many as fit into `maxBytes`. */
+  next (maxBytes: number): ChannelCore[] {
+    const next: ChannelCore[] = []
+    let leftBytes = maxBytes
+    for (const channel of this.#again) {
+      if (channel.isClosed) continue
+      leftBytes -= openBytes(channel)
+      if (leftBytes < 0) return next
+      next.push(channel)
+    }
+    let count = this.#limitCount - Math.ceil(this.#nextId / 2) + 1
+    for (const channel of this.#waiting) {
+      leftBytes -= openBytes(channel)
+      if (--count < 0 || leftBytes < 0) return next
+      next.push(channel)
+    }
+    return next
+  }
+
+  /** The open frame of `channel`, the first of `next`, leaves: it has a number now. */
+  take (channel: ChannelCore): void {
+    if (channel.openState === 'unsent') {
+      while (this.#again.length > 0 && this.#again.shift() !== channel);
+    } else {
+      this.#waiting.delete(channel)
+      channel.id = this.#nextId
+      this.#nextId += 2
+    }
+    channel.openState = 'sent'
+  }
+}
+
+/** Bytes of the open frame of `channel`. */
+export function openBytes (channel: ChannelCore): number {
+  return 9 + channel.kind.length + (channel.openMessage?.length ?? 0)
 }

@@ -1,20 +1,25 @@
 /**
- * One session without its link: frames in, frames out, nothing else. No clock, no I/O, no promises; the edge is live-session.ts.
- * Everything a peer may send is judged here; what it may not send throws ERR_PROTOCOL out of the frame callbacks.
+ * One session without its links: channel frames in, messages of channel frames out, nothing else. No clock but the one it
+ * is given, no I/O, no promises; the edge is live-session.ts. It outlives its links: what is not acknowledged is kept and
+ * sent again on the next one. Everything a peer may send is judged here; what it may not send throws ERR_PROTOCOL out of
+ * the frame callbacks.
  */
 import { CarrierError, codeFromWire, LIMITS, wireCode } from '../base/index.ts'
 import type { ErrorCode } from '../base/index.ts'
 import { AckSchedule } from './ack-schedule.ts'
 import { ChannelCore } from './channel-core.ts'
+import { ClosedChannels } from './closed-channels.ts'
 import { CreditLedger } from './credit-ledger.ts'
 import type { CreditPool } from './credit-pool.ts'
-import { FrameWriter } from './frame-writer.ts'
+import { ACK_BYTES, FrameWriter, OPEN_CREDIT_BYTES, RESET_BYTES } from './frame-writer.ts'
 import { CHANNEL_KIND, violation } from './frames.ts'
-import type { Frame } from './frames.ts'
+import type { Frame, ResumedEntry } from './frames.ts'
 import type { FrameSink } from './frame-decoder.ts'
 import type { WireLimits } from './hello.ts'
-import { LocalOpens } from './local-opens.ts'
+import { LocalOpens, openBytes } from './local-opens.ts'
 import { ReceiveHalf } from './receive-half.ts'
+import { checkResume } from './resume-check.ts'
+import type { ResumedOffsets } from './resume-check.ts'
 import { SendHalf } from './send-half.ts'
 
 /** What the edge is told. Called synchronously; must not throw. */
@@ -23,14 +28,26 @@ export interface SessionCoreEvents {
   onWake: () => void
   /** Acknowledgements are due; `produce` within this turn of the event loop, so that one frame answers all that came in it. */
   onAckDue: () => void
+  /** Call `deliver` at the end of this turn of the event loop. Called once until then. */
+  onDeliveryDue: () => void
   /** Acknowledgements wait; call `flushAcks` within LIMITS.sessionAckDelayMs. Called once until then. */
   onAckDelayed: () => void
   /** An inbound channel; the edge sets a listener or calls `reset`, and `settle` when its handler is done. */
   onOpen: (channel: ChannelCore, message: Uint8Array) => void
-  onPong: (sequence: number) => void
-  /** The peer ends the session. */
-  onGoaway: (code: ErrorCode) => void
 }
+
+/** What a session is made of. */
+export interface SessionCoreInit {
+  isController: boolean
+  limits: WireLimits
+  peerLimits: WireLimits
+  pool: CreditPool
+  /** Monotonic milliseconds, with fractions. */
+  now: () => number
+}
+
+/** Longest frame that is not cut to the room there is: a message has room for one. */
+const MIN_MESSAGE_BYTES = 8 * 1024
 
 /** The state machine of one session at one end. */
 export class SessionCore implements FrameSink {
@@ -45,30 +62,36 @@ export class SessionCore implements FrameSink {
   readonly #receiving: ReceiveHalf
   /** Open channels by number; those whose open frame has not left are in `#opens` only. */
   readonly #channels = new Map<number, ChannelCore>()
-  #state: 'live' | 'ended' = 'live'
+  readonly #closed = new ClosedChannels()
+  readonly #now: () => number
+  #state: 'live' | 'suspended' | 'ended' = 'live'
   #highestRemoteId = 0
   #resets: Array<{ channelId: number, code: number }> = []
-  #pongDue: number | undefined
-  #pingDue: number | undefined
-  #lastPing = 0
-  #goawayDue: number | undefined
+  /** Channels that the other side closed while the link was down; its resets are the first that it sends now. */
+  #gone: ChannelCore[] = []
   #isAwake = false
+  /** The link that carried the last open credit was lost. */
+  #isOpenCreditUntold = false
 
-  constructor (init: { isController: boolean, limits: WireLimits, peerLimits: WireLimits, pool: CreditPool }, events: SessionCoreEvents) {
+  constructor (init: SessionCoreInit, events: SessionCoreEvents) {
     const onWork = (): void => { this.#wake() }
+    const { now } = init
+    this.#now = now
     this.#isController = init.isController
     this.#peerLimits = init.peerLimits
     this.#events = events
     this.#credit = new CreditLedger(init.limits, init.pool)
-    this.#writer = new FrameWriter()
     this.#opens = new LocalOpens({ isController: init.isController, limitCount: init.peerLimits.channelCount })
-    this.#acks = new AckSchedule({ onDue: events.onAckDue, onDelayed: events.onAckDelayed })
-    this.#sending = new SendHalf({ framePayloadBytes: init.peerLimits.framePayloadBytes, onWork })
+    this.#acks = new AckSchedule({ now }, { onDue: () => { if (this.#state === 'live') events.onAckDue() }, onDelayed: events.onAckDelayed })
+    this.#sending = new SendHalf({ framePayloadBytes: init.peerLimits.framePayloadBytes, pool: init.pool, now, onWork })
+    this.#writer = new FrameWriter(this.#sending.blocks)
     this.#receiving = new ReceiveHalf({
       credit: this.#credit,
       acks: this.#acks,
-      channelCount: () => this.#channels.size,
-      onEnded: (channel) => { this.#closeIfDone(channel) }
+      now,
+      roundTripMs: () => this.#sending.rate.roundTripMs,
+      onEnded: (channel) => { this.#closeIfDone(channel) },
+      onDeliveryDue: events.onDeliveryDue
     })
   }
 
@@ -79,6 +102,16 @@ export class SessionCore implements FrameSink {
   /** Sent and not acknowledged. */
   get inFlightBytes (): number {
     return this.#sending.inFlightBytes
+  }
+
+  /** How many bytes may be under way, as the link is known now. */
+  get inFlightLimitBytes (): number {
+    return this.#sending.rate.limitBytes
+  }
+
+  /** Memory of messages that are kept until they are acknowledged. */
+  get retainedBytes (): number {
+    return this.#sending.retained.usedBytes
   }
 
   /** Credit that is promised or reserved; never above the session's budget. */
@@ -102,7 +135,9 @@ export class SessionCore implements FrameSink {
       isLocal: true,
       sendLimitBytes: this.#peerLimits.channelCreditBytes,
       grantedBytes: this.#credit.initialBytes,
-      openMessage: new Uint8Array(message)
+      openMessage: new Uint8Array(message),
+      nowMs: this.#now(),
+      retained: this.#sending.retained
     })
     this.#opens.add(channel)
     this.#wake()
@@ -138,18 +173,19 @@ export class SessionCore implements FrameSink {
   reset (channel: ChannelCore, err: CarrierError): void {
     if (channel.isClosed) return
     // complete but for our last ack, which is on its way: the other side shall see its clean end
-    if (channel.sendState === 'fin-acked' && channel.receiveState === 'ended') return
-    if (channel.openMessage === undefined) this.#resets.push({ channelId: channel.id, code: wireCode(err.code) })
+    if (channel.isDone) return
+    if (channel.openState !== 'waiting' && channel.openState !== 'unsent') {
+      const code = wireCode(err.code)
+      this.#closed.noteReset(channel.id, code)
+      if (this.#state === 'live') this.#resets.push({ channelId: channel.id, code })
+    }
     this.#close(channel, err)
     this.#wake()
   }
 
-  /** Asks for a pong; the result is the sequence number that `onPong` will reach. */
-  ping (): number {
-    this.#lastPing++
-    this.#pingDue = this.#lastPing
-    this.#wake()
-    return this.#lastPing
+  /** Hands what came in to the readers that wait for it. */
+  deliver (): void {
+    this.#receiving.deliver()
   }
 
   /** All delayed acknowledgements are due now. */
@@ -157,36 +193,119 @@ export class SessionCore implements FrameSink {
     this.#acks.flush()
   }
 
-  /** Fails every channel with `err`. With `isTold` the peer gets a goaway as the last frame; else nothing more is produced. Idempotent. */
-  end (err: CarrierError, isTold: boolean): void {
+  /** A round trip of the link that was measured otherwise, in milliseconds. */
+  noteRoundTrip (milliseconds: number): void {
+    this.#sending.rate.noteRoundTrip(milliseconds)
+  }
+
+  /** Fails every channel with `err`; nothing is produced afterwards. Idempotent. */
+  end (err: CarrierError): void {
     if (this.#state === 'ended') return
     this.#state = 'ended'
     for (const channel of [...this.#channels.values(), ...this.#opens.waiting()]) this.#close(channel, err)
     this.#credit.close()
-    if (isTold) {
-      this.#goawayDue = wireCode(err.code)
-      this.#wake()
+    this.#closed.clear()
+  }
+
+  // ---- from link to link
+
+  /** The link is gone: what was in work is forgotten, and nothing is produced until `resume`. */
+  suspend (): void {
+    if (this.#state !== 'live') return
+    this.#state = 'suspended'
+    this.#sending.blocks.noteLoss()
+    this.#receiving.forget()
+  }
+
+  /** Another link carries the session, with nothing lost: what is known of the old one does not hold. */
+  linkChanged (): void {
+    this.#sending.linkChanged()
+  }
+
+  /** What the other end needs to know to go on: for our `resumed`. */
+  offsets (): ResumedOffsets {
+    const entries: ResumedEntry[] = []
+    for (const channel of this.#channels.values()) {
+      entries.push({ id: channel.id, isFinReceived: channel.receiveState !== 'open', receivedBytes: channel.receivedBytes, limitBytes: channel.grantedBytes })
     }
+    entries.push(...this.#closed.ended())
+    return { highestId: this.#highestRemoteId, entries }
+  }
+
+  /**
+   * Goes on on another link, from the other end's offsets. @throws CarrierError ERR_PROTOCOL for what cannot be true;
+   * nothing has changed then
+   */
+  resume (peer: ResumedOffsets): void {
+    if (this.#state !== 'suspended') return
+    const entries = checkResume(peer, {
+      isLocalId: (id) => this.#isLocalId(id),
+      highestLocalId: this.#opens.highestId,
+      highestRemoteId: this.#highestRemoteId,
+      channel: (id) => this.#channels.get(id),
+      channels: () => this.#channels.values()
+    })
+    this.#state = 'live'
+    this.#isAwake = true
+    this.#resets = []
+    this.#gone = []
+    this.#isOpenCreditUntold = true
+    this.#sending.clearTurns()
+    const unseen: ChannelCore[] = []
+    for (const channel of [...this.#channels.values()]) {
+      // a listener may have reset it while others were resumed
+      if (channel.isClosed) continue
+      const entry = entries.get(channel.id)
+      channel.isReady = false
+      if (entry !== undefined) this.#resumeChannel(channel, entry)
+      else if (channel.isLocal && channel.id > peer.highestId) {
+        channel.openState = 'unsent'
+        this.#sending.rewind(channel, 0)
+        unseen.push(channel)
+      } else if (channel.isDone) this.#close(channel, undefined)
+      // complete on the way, the reader is not there yet
+      else if (channel.sendState === 'fin-acked' && channel.receiveState === 'fin-received') continue
+      else {
+        channel.openState = 'gone'
+        this.#gone.push(channel)
+      }
+    }
+    this.#opens.sendAgain(unseen)
+    for (const { id } of peer.entries) {
+      const isGone = !this.#channels.has(id) && id <= (this.#isLocalId(id) ? this.#opens.highestId : this.#highestRemoteId)
+      if (isGone && !this.#closed.hasEnded(id)) this.#resets.push({ channelId: id, code: this.#closed.resetCode(id) ?? wireCode('ERR_RESET') })
+    }
+    this.linkChanged()
+    this.#isAwake = false
+    this.#wake()
+    if (this.#acks.dueCount > 0) this.#events.onAckDue()
   }
 
   // ---- what goes out
 
-  /** Appends frames of about `maxBytes` to `out` and returns their exact size; 0 when there is nothing to send. */
-  produce (out: Uint8Array[], maxBytes: number): number {
+  /**
+   * The next message, of whole frames, with at most `maxBytes` (but 8 KiB at least); its bytes do not change before the other
+   * end has acknowledged them. Undefined
+   * when there is nothing to send, or nothing may be sent now.
+   */
+  produce (maxBytes: number): Uint8Array | undefined {
     this.#isAwake = false
+    if (this.#state !== 'live') return undefined
     const writer = this.#writer
-    writer.begin(out)
-    if (this.#goawayDue !== undefined) {
-      writer.frame({ type: 'goaway', code: this.#goawayDue })
-      this.#goawayDue = undefined
-      return writer.byteCount
-    }
-    if (this.#state === 'ended') return 0
-    this.#produceControl(maxBytes)
-    this.#sending.produce(writer, maxBytes)
-    // they ride along with what is sent anyway
-    if (writer.byteCount > 0) for (const channel of this.#acks.takeDelayed()) this.#produceAck(channel)
-    return writer.byteCount
+    const roomBytes = Math.max(MIN_MESSAGE_BYTES, Math.min(maxBytes, this.#sending.rate.messageBytes))
+    const opening = this.#opens.next(roomBytes)
+    let byteCount = this.#acks.dueCount * ACK_BYTES + this.#resets.length * RESET_BYTES
+    if (this.#isOpenCreditUntold || this.#credit.isOpenCreditDue) byteCount += OPEN_CREDIT_BYTES
+    for (const channel of opening) byteCount += openBytes(channel)
+    const dataBytes = this.#sending.plan(roomBytes, opening)
+    byteCount += dataBytes
+    if (byteCount === 0) return undefined
+    // those that ride along with what is sent anyway
+    byteCount += this.#acks.delayedCount * ACK_BYTES
+    writer.begin(Math.min(roomBytes, byteCount))
+    this.#produceControl(opening)
+    if (dataBytes > 0 && this.#resets.length === 0) this.#sending.produce(writer)
+    return writer.finish()
   }
 
   /** Tells the writers whose bytes have all left; they may send more at once. Call after `produce`. */
@@ -197,32 +316,23 @@ export class SessionCore implements FrameSink {
   // ---- what comes in
 
   onFrame (frame: Frame): void {
-    if (this.#state === 'ended') return
+    if (this.#state !== 'live' && frame.type !== 'openCredit') return
+    if (frame.type !== 'reset') this.#failGone()
     switch (frame.type) {
       case 'open': this.#receiveOpen(frame.channelId, frame.kind, frame.message); return
       case 'ack': this.#receiveAck(frame); return
       case 'fin': this.#receiveFin(frame.channelId, frame.finalBytes); return
       case 'reset': this.#receiveReset(frame.channelId, frame.code); return
-      case 'ping':
-        this.#pongDue = frame.sequence
-        this.#wake()
-        return
-      case 'pong':
-        if (frame.sequence > this.#lastPing) throw violation('a pong to a ping that was not sent')
-        this.#events.onPong(frame.sequence)
-        return
       case 'openCredit':
         this.#opens.raiseLimit(frame.channelCount)
         if (this.#opens.waitingCount > 0) this.#wake()
         return
-      case 'goaway': this.#events.onGoaway(codeFromWire(frame.code)); return
-      case 'hello': case 'welcome': case 'confirm': throw violation(`a ${frame.type} frame in a live session`)
-      case 'auth': case 'switch': case 'resume': case 'resumed': case 'datagram':
-        throw new CarrierError('ERR_UNSUPPORTED_VERSION', `the peer sent a ${frame.type} frame, a feature that was not agreed on`)
+      default: throw violation(`a ${frame.type} frame among those of channels`)
     }
   }
 
   onData (channelId: number, offsetBytes: number, payloadBytes: number): void {
+    this.#failGone()
     this.#receiving.begin(this.#state === 'live' ? this.#find(channelId) : undefined, offsetBytes, payloadBytes)
   }
 
@@ -237,7 +347,7 @@ export class SessionCore implements FrameSink {
     if (ordinal > this.#credit.openLimitCount) throw violation(`channel ${id} is beyond the open credit`)
     this.#highestRemoteId = id
     this.#credit.noteOpened(ordinal)
-    const channel = new ChannelCore({ id, kind, isLocal: false, sendLimitBytes: this.#peerLimits.channelCreditBytes, grantedBytes: this.#credit.initialBytes })
+    const channel = new ChannelCore({ id, kind, isLocal: false, sendLimitBytes: this.#peerLimits.channelCreditBytes, grantedBytes: this.#credit.initialBytes, nowMs: this.#now(), retained: this.#sending.retained })
     this.#channels.set(id, channel)
     if (this.#credit.isOpenCreditDue) this.#wake()
     this.#events.onOpen(channel, message)
@@ -257,11 +367,7 @@ export class SessionCore implements FrameSink {
       channel.sendLimitBytes = frame.limitBytes
       if (channel.sendableBytes > 0) this.#sending.ready(channel)
     }
-    if (frame.isFinReceived && channel.sendState === 'fin-sent') {
-      channel.sendState = 'fin-acked'
-      channel.listener?.onFinished()
-      this.#closeIfDone(channel)
-    }
+    if (frame.isFinReceived) this.#noteFinAcked(channel)
   }
 
   #receiveFin (id: number, finalBytes: number): void {
@@ -280,6 +386,7 @@ export class SessionCore implements FrameSink {
     const channel = this.#channels.get(id)
     const highestId = this.#isLocalId(id) ? this.#opens.highestId : this.#highestRemoteId
     if (id > highestId) throw violation(`a frame for channel ${id}, which was never opened`)
+    if (channel?.openState === 'sent') this.#noteKnown(channel)
     return channel
   }
 
@@ -287,48 +394,48 @@ export class SessionCore implements FrameSink {
     return (id % 2 === 0) === this.#isController
   }
 
+  /** The other side has the channel: its opening message is not needed any more. */
+  #noteKnown (channel: ChannelCore): void {
+    channel.openState = 'known'
+    channel.openMessage = undefined
+  }
+
   // ---- producing
 
-  #produceControl (maxBytes: number): void {
+  #produceControl (opening: readonly ChannelCore[]): void {
     const writer = this.#writer
-    if (this.#pongDue !== undefined) {
-      writer.frame({ type: 'pong', sequence: this.#pongDue })
-      this.#pongDue = undefined
+    // first, because after a resume the first other frame says that there are no more
+    while (this.#resets.length > 0) {
+      if (writer.roomBytes < RESET_BYTES) return
+      const reset = this.#resets.shift()
+      if (reset !== undefined) writer.frame({ type: 'reset', ...reset })
     }
-    if (this.#pingDue !== undefined) {
-      writer.frame({ type: 'ping', sequence: this.#pingDue })
-      this.#pingDue = undefined
+    if ((this.#credit.isOpenCreditDue || this.#isOpenCreditUntold) && writer.roomBytes >= OPEN_CREDIT_BYTES) {
+      this.#isOpenCreditUntold = false
+      writer.frame({ type: 'openCredit', channelCount: this.#credit.raiseOpenLimit() })
     }
-    if (this.#credit.isOpenCreditDue) writer.frame({ type: 'openCredit', channelCount: this.#credit.raiseOpenLimit() })
-    for (const reset of this.#resets) writer.frame({ type: 'reset', ...reset })
-    this.#resets = []
-    for (const channel of this.#acks.takeDue()) this.#produceAck(channel)
-    while (writer.byteCount < maxBytes) {
-      const channel = this.#opens.take()
-      if (channel === undefined) break
+    for (const channel of opening) {
+      if (writer.roomBytes < openBytes(channel)) break
+      this.#opens.take(channel)
       this.#channels.set(channel.id, channel)
       writer.frame({ type: 'open', channelId: channel.id, kind: channel.kind, message: channel.openMessage ?? new Uint8Array(0) })
-      channel.openMessage = undefined
       if (channel.sendableBytes > 0 || channel.isFinDue) this.#sending.ready(channel)
+    }
+    while (writer.roomBytes >= ACK_BYTES) {
+      const channel = this.#acks.takeDue() ?? this.#acks.takeDelayed()
+      if (channel === undefined) break
+      this.#produceAck(channel)
     }
   }
 
   #produceAck (channel: ChannelCore): void {
-    if (channel.isClosed || channel.ackState === 'clean') return
     channel.ackState = 'clean'
-    channel.ackToldBytes = channel.receivedBytes
-    this.#writer.frame({
-      type: 'ack',
-      channelId: channel.id,
-      receivedBytes: channel.receivedBytes,
-      limitBytes: channel.grantedBytes,
-      isFinReceived: channel.receiveState !== 'open'
-    })
+    this.#writer.ack(channel.id, channel.receivedBytes, channel.grantedBytes, channel.receiveState !== 'open')
     this.#closeIfDone(channel)
   }
 
   #wake (): void {
-    if (this.#isAwake) return
+    if (this.#isAwake || this.#state !== 'live') return
     this.#isAwake = true
     this.#events.onWake()
   }
@@ -336,7 +443,35 @@ export class SessionCore implements FrameSink {
   // ---- closing
 
   #closeIfDone (channel: ChannelCore): void {
-    if (channel.sendState === 'fin-acked' && channel.receiveState === 'ended' && channel.ackState === 'clean') this.#close(channel, undefined)
+    if (!channel.isDone || channel.ackState !== 'clean') return
+    this.#closed.noteEnded(channel.id, channel.receivedBytes, channel.grantedBytes)
+    this.#close(channel, undefined)
+  }
+
+  #resumeChannel (channel: ChannelCore, entry: ResumedEntry): void {
+    if (channel.isLocal) this.#noteKnown(channel)
+    channel.sendLimitBytes = Math.max(channel.sendLimitBytes, entry.limitBytes)
+    if (!entry.isFinReceived) {
+      this.#sending.rewind(channel, entry.receivedBytes)
+      return
+    }
+    this.#sending.noteAcked(channel, entry.receivedBytes)
+    this.#noteFinAcked(channel)
+  }
+
+  /** The resets of channels that are gone would have come by now. */
+  #failGone (): void {
+    if (this.#gone.length === 0 || this.#state !== 'live') return
+    const gone = this.#gone
+    this.#gone = []
+    for (const channel of gone) this.#close(channel, new CarrierError('ERR_RESET', 'the other side closed the channel while the link was down'))
+  }
+
+  #noteFinAcked (channel: ChannelCore): void {
+    if (channel.sendState !== 'fin-sent') return
+    channel.sendState = 'fin-acked'
+    channel.listener?.onFinished()
+    this.#closeIfDone(channel)
   }
 
   #close (channel: ChannelCore, err: CarrierError | undefined): void {
@@ -344,6 +479,7 @@ export class SessionCore implements FrameSink {
     channel.isClosed = true
     channel.error = err
     this.#channels.delete(channel.id)
+    if (this.#channels.size === 0) this.#sending.blocks.trim(false)
     if (channel.isLocal) this.#opens.remove(channel)
     this.#sending.drop(channel)
     channel.receiveQueue.clear()

@@ -1,17 +1,22 @@
 /** Owns all sessions: one per device pair, made by the controller, over links that either end dialled. */
 import { totalmem } from 'node:os'
-import { abortable, CarrierError, createEmitter, createTaskOwner, LIMITS, startDeadline, toCarrierError } from '../base/index.ts'
+import { abortable, backoffMs, CarrierError, createEmitter, createTaskOwner, LIMITS, sleep, startDeadline, toCarrierError } from '../base/index.ts'
 import type { Clock, Logger, Metrics } from '../base/index.ts'
 import { publicKeyFromDid } from '../identity/index.ts'
 import type { Did, Identity } from '../identity/index.ts'
 import type { CarrierNode, Peer, PeerStream } from '../node/index.ts'
 import { firstPlacesBytes } from './credit-ledger.ts'
 import { CreditPool } from './credit-pool.ts'
-import { OWN_LIMITS } from './hello.ts'
+import { FEATURES, OWN_LIMITS } from './hello.ts'
+import type { Feature } from './hello.ts'
 import { createInstanceHistory } from './hello-verdict.ts'
 import { LiveSession } from './live-session.ts'
 import { PeerRelation } from './peer-relation.ts'
 import { createSessionMetrics } from './session-metrics.ts'
+import { createLinkKeeper } from './link-keeper.ts'
+import { createLinkOpener } from './link-opener.ts'
+import type { LinkNode } from './link-opener.ts'
+import type { Link } from './link.ts'
 import { createStreamLink } from './stream-link.ts'
 import type { ChannelHandler, SessionEvents, SessionManager } from './types.ts'
 
@@ -20,18 +25,28 @@ export const SESSION_PROTOCOL = '/carrier/session/1.0.0'
 
 /** Collaborators of the session manager. */
 export interface SessionManagerComponents {
-  node: Pick<CarrierNode, 'handle' | 'openStream'>
-  identity: Pick<Identity, 'publicKey' | 'did' | 'instanceId'>
+  node: LinkNode & Pick<CarrierNode, 'handle' | 'openStream'>
+  identity: Pick<Identity, 'publicKey' | 'did' | 'instanceId' | 'sign'>
   clock: Clock
   log: Logger
   metrics: Metrics
+  /** In [0, 1). */
+  random: () => number
 }
 
-/** A live link, one that replaces it. */
-const STREAMS_PER_PEER = 2
+/** What can be set. */
+export interface SessionManagerInit {
+  /** Memory that may be promised to peers, bytes. */
+  creditBytes?: number
+  /** How long a session without a link waits for one, milliseconds; LIMITS.sessionResumeWindowMs when absent. 0: it ends with its link. */
+  resumeWindowMs?: number
+}
+
+/** The link of a session, one that replaces it, and as many that crossed ours. */
+const STREAMS_PER_PEER = 4
 
 /** Creates the manager and registers the session protocol; it takes links once it is started. */
-export function createSessionManager (components: SessionManagerComponents, init: { creditBytes?: number } = {}): SessionManager {
+export function createSessionManager (components: SessionManagerComponents, init: SessionManagerInit = {}): SessionManager {
   const { node, identity, clock, log } = components
   const emitter = createEmitter<SessionEvents>(log)
   const tasks = createTaskOwner(log)
@@ -42,10 +57,25 @@ export function createSessionManager (components: SessionManagerComponents, init
   const metrics = createSessionMetrics(components.metrics, {
     sessionCount: () => liveSessions().length,
     channelCount: () => liveSessions().reduce((sum, session) => sum + session.channelCount, 0),
-    creditBytes: () => pool.usedBytes
+    creditBytes: () => pool.usedBytes,
+    lostCount: () => liveSessions().filter((session) => session.state === 'resuming').length
   })
+  const opener = createLinkOpener({ node, identity, clock })
+  const keeper = createLinkKeeper({ node, opener, clock, log, random: components.random, tasks, metrics }, {
+    sessionWith: (device) => relations.get(device)?.session,
+    openingCount: (device) => relations.get(device)?.openingLinkCount ?? 0,
+    offer: (link, peer) => { relationTo(peer.device).offer(link, peer) },
+    openStream: async (device, signal) => {
+      const { stream, peer } = await openFriendStream(device, signal)
+      return { link: createStreamLink(stream, peer), peer }
+    }
+  })
+  const resumeWindowMs = init.resumeWindowMs ?? LIMITS.sessionResumeWindowMs
+  const features: readonly Feature[] = resumeWindowMs === 0 ? [] : FEATURES
   let state: 'new' | 'running' | 'stopped' = 'new'
   let helloSequence = 0
+  /** Sessions for which a link is being looked for. */
+  const searches = new Map<LiveSession, { hurry: () => void }>()
 
   node.handle(SESSION_PROTOCOL, handleLink, { levels: ['friend'], maxStreamsPerPeer: STREAMS_PER_PEER })
 
@@ -57,12 +87,15 @@ export function createSessionManager (components: SessionManagerComponents, init
       if (state !== 'running') throw new CarrierError('ERR_CLOSED', 'sessions are not running; start Carrier first')
       if (device === identity.did) throw new CarrierError('ERR_INVALID_ARGUMENT', 'a device has no session with itself')
       const relation = relationTo(device)
-      if (relation.session !== undefined) return relation.session
+      if (relation.session?.state === 'live') return relation.session
       const session = relation.wait()
-      if (!relation.isDialing) dial(relation)
+      if (!relation.isOpening) dial(relation)
       return abortable(session, options.signal)
     },
-    get: (device) => relations.get(device)?.session,
+    get: (device) => {
+      const session = relations.get(device)?.session
+      return session?.state === 'live' ? session : undefined
+    },
     list: liveSessions,
     close: async (device, err) => { await relations.get(device)?.close(err) },
     start: async () => {
@@ -72,6 +105,7 @@ export function createSessionManager (components: SessionManagerComponents, init
     stop: async () => {
       if (state === 'stopped') return
       state = 'stopped'
+      keeper.stop()
       const err = new CarrierError('ERR_CLOSED', 'this side is shutting down')
       await Promise.all([...relations.values()].map(async (relation) => { await relation.close(err) }))
       await tasks.stop()
@@ -89,26 +123,44 @@ export function createSessionManager (components: SessionManagerComponents, init
     const relation = new PeerRelation({
       clock,
       instanceId: identity.instanceId,
+      features,
       nextSequence: () => ++helloSequence,
       isNewestInstance,
       admit,
-      begin: (handshake, hello, sessionId, isControllerHere) => {
+      begin: (handshake, hello, welcome, isControllerHere) => {
         const { device: remote, owner } = handshake.peer
-        return new LiveSession({ clock, log, tasks, metrics, pool, handlers }, {
+        return new LiveSession({ clock, log, tasks, metrics, pool, handlers, resumeWindowMs }, {
           peer: { device: remote, owner },
-          id: sessionId,
+          id: welcome.sessionId,
+          token: welcome.token,
           isController: isControllerHere,
           limits: OWN_LIMITS,
           peerLimits: hello.limits,
-          link: handshake.link,
-          decoder: handshake.decoder,
+          features: new Set(features.filter((name) => hello.features.includes(name))),
+          source: handshake,
+          epoch: welcome.epoch
+        }, {
+          onLost: sessionLost,
+          onResumed: sessionResumed,
+          onSwitched: (session, from) => { sessionSwitched(session, from) },
+          onLinksChanged: keeper.review,
+          onUsed: keeper.review,
+          onResumeFailed: (session) => { relations.get(session.peer.device)?.resumeFailed() },
+          issueTicket: (session) => node.issueLinkTicket(session.peer.device),
           onClosed: sessionClosed
         })
       },
       onBegun: (session) => {
         metrics.opened.add()
+        metrics.linksOpened.add(1, { link: session.link })
         log.info('session opened', { device, link: session.link, path: session.path })
         emitter.emit('session:opened', { session })
+        keeper.review(session)
+      },
+      onAttached: (session, link) => {
+        metrics.linksOpened.add(1, { link: link.kind })
+        log.info('the session has one more link', { device, link: link.kind, path: link.path })
+        keeper.review(session)
       },
       onRefused: (err) => {
         metrics.handshakeRefused.add(1, { code: err.code })
@@ -125,8 +177,54 @@ export function createSessionManager (components: SessionManagerComponents, init
   function sessionClosed (session: LiveSession, error: CarrierError): void {
     metrics.closed.add(1, { code: error.code })
     log.info('session closed', { device: session.peer.device, code: error.code, reason: error.message })
-    relations.get(session.peer.device)?.sessionClosed(session)
+    relations.get(session.peer.device)?.sessionClosed(session, error)
+    keeper.forget(session)
     emitter.emit('session:closed', { peer: session.peer, error })
+  }
+
+  function sessionLost (session: LiveSession, error: CarrierError): void {
+    emitter.emit('session:lost', { session, error })
+    const search = searches.get(session)
+    if (search === undefined) tasks.run('resume a session', async (signal) => { await findLink(session, signal) })
+    else search.hurry()
+  }
+
+  function sessionResumed (session: LiveSession, stallMs: number): void {
+    relations.get(session.peer.device)?.sessionResumed(session)
+    emitter.emit('session:resumed', { session, link: session.link, path: session.path, stallMs })
+    keeper.review(session)
+  }
+
+  function sessionSwitched (session: LiveSession, from: Link): void {
+    emitter.emit('session:link', { session, from: from.kind, link: session.link, path: session.path })
+    keeper.review(session)
+  }
+
+  /**
+   * Dials until a link carries the session again or it has ended. The end that does not resume leaves the first attempt to
+   * the other. One search per session: a loss while it still runs makes it begin anew.
+   */
+  async function findLink (session: LiveSession, signal: AbortSignal): Promise<void> {
+    const relation = relations.get(session.peer.device)
+    const growth = { firstMs: LIMITS.sessionRedialFirstMs, maxMs: LIMITS.sessionRedialMaxMs, factor: 2 }
+    let attempt = 0
+    let nap = new AbortController()
+    searches.set(session, {
+      hurry: () => {
+        attempt = 0
+        nap.abort()
+      }
+    })
+    try {
+      if (!session.isController) await sleep(clock, LIMITS.sessionRedialFirstMs, signal)
+      while (session.state === 'resuming' && relation?.session === session) {
+        if (!relation.isOpening) dial(relation)
+        nap = new AbortController()
+        await sleep(clock, backoffMs(growth, attempt++, components.random), AbortSignal.any([signal, nap.signal])).catch(() => { signal.throwIfAborted() })
+      }
+    } finally {
+      searches.delete(session)
+    }
   }
 
   function isNewestInstance (device: Did, instanceId: Uint8Array): boolean {
@@ -158,17 +256,20 @@ export function createSessionManager (components: SessionManagerComponents, init
     tasks.run('dial a session', async (signal) => {
       using deadline = startDeadline(clock, LIMITS.dialTimeoutMs + LIMITS.authTimeoutMs, 'the peer could not be reached in time', signal)
       try {
-        const { stream, peer } = await node.openStream(relation.device, SESSION_PROTOCOL, { signal: deadline.signal })
-        if (peer.level !== 'friend') {
-          const err = new CarrierError('ERR_NOT_AVAILABLE', 'sessions are for friends, and the device is none (any more)')
-          stream.abort(err)
-          throw err
-        }
+        const { stream, peer } = await openFriendStream(relation.device, deadline.signal)
         relation.dialed(createStreamLink(stream, peer), peer)
       } catch (err) {
         relation.dialFailed(toCarrierError(err, 'ERR_PEER_OFFLINE'))
       }
     })
+  }
+
+  async function openFriendStream (device: Did, signal: AbortSignal): Promise<{ stream: PeerStream, peer: Peer }> {
+    const { stream, peer } = await node.openStream(device, SESSION_PROTOCOL, { signal })
+    if (peer.level === 'friend') return { stream, peer }
+    const err = new CarrierError('ERR_NOT_AVAILABLE', 'sessions are for friends, and the device is none (any more)')
+    stream.abort(err)
+    throw err
   }
 
   async function handleLink (stream: PeerStream, peer: Peer): Promise<void> {

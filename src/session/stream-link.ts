@@ -1,9 +1,8 @@
 /** The stream link: a session over one libp2p stream, on whatever connection that is. */
 import { pipe } from 'it-pipe'
-import { CarrierError, errorMessage, LIMITS } from '../base/index.ts'
+import { CarrierError, errorMessage } from '../base/index.ts'
 import type { Path, PeerStream } from '../node/index.ts'
 import type { Link, LinkHandler } from './link.ts'
-import { MessagePacker } from './message-packer.ts'
 
 /**
  * Bytes of one libp2p message. With 12 bytes of yamux and 18 of Noise it becomes a part of 65,507 bytes on a relayed path,
@@ -11,25 +10,28 @@ import { MessagePacker } from './message-packer.ts'
  * remainder, whether the path is relayed or not.
  */
 const MESSAGE_BYTES = 65_477
+/** Messages that may wait for the stream: one is being written, the next is ready. */
+const QUEUED_MESSAGES = 2
 
 /** Makes a link of an authenticated stream; the link owns the stream from now on. */
 export function createStreamLink (stream: PeerStream, way: { path: Path, relayPeerId: string | undefined }): Link {
   let handler: LinkHandler | undefined
   let state: 'idle' | 'open' | 'ending' | 'closed' = 'idle'
-  const packer = new MessagePacker(MESSAGE_BYTES)
+  const queue: Uint8Array[] = []
   let isDrainOwed = false
   let wakeSender: (() => void) | undefined
+  let pausing: PromiseWithResolvers<undefined> | undefined
   let sending: Promise<void> = Promise.resolve()
 
   async function * outgoing (): AsyncGenerator<Uint8Array> {
     while (true) {
-      const message = packer.shift()
+      const message = queue.shift()
       if (message === undefined) {
         if (state !== 'open') return
         await new Promise<void>((resolve) => { wakeSender = resolve })
         continue
       }
-      if (isDrainOwed && packer.byteCount * 2 <= LIMITS.sessionLinkBufferBytes) {
+      if (isDrainOwed && queue.length < QUEUED_MESSAGES) {
         isDrainOwed = false
         handler?.onDrain()
       }
@@ -39,16 +41,23 @@ export function createStreamLink (stream: PeerStream, way: { path: Path, relayPe
 
   async function incoming (source: AsyncIterable<Uint8Array>): Promise<void> {
     for await (const chunk of source) {
+      if (pausing !== undefined) await pausing.promise
       if (state === 'closed') return
       handler?.onBytes(chunk)
     }
   }
 
+  function resume (): void {
+    pausing?.resolve(undefined)
+    pausing = undefined
+  }
+
   function finish (err: CarrierError): void {
     if (state === 'closed') return
     state = 'closed'
-    packer.clear()
+    queue.length = 0
     wakeSender?.()
+    resume()
     stream.abort(err)
     handler?.onClosed(err)
   }
@@ -62,6 +71,7 @@ export function createStreamLink (stream: PeerStream, way: { path: Path, relayPe
     kind: 'stream',
     path: way.path,
     relayPeerId: way.relayPeerId,
+    messageBytes: MESSAGE_BYTES,
     closed: stream.closed,
     open: (next) => {
       handler = next
@@ -69,14 +79,16 @@ export function createStreamLink (stream: PeerStream, way: { path: Path, relayPe
       sending = pipe(outgoing(), stream.sink).then(undefined, lost)
       pipe(stream.source, incoming).then(() => { lost(new CarrierError('ERR_LINK_LOST', 'the other side closed the link')) }, lost)
     },
-    write: (pieces, byteCount) => {
+    write: (message) => {
       if (state !== 'open') return true
-      packer.add(pieces, byteCount)
+      queue.push(message)
       wakeSender?.()
       wakeSender = undefined
-      isDrainOwed ||= packer.byteCount >= LIMITS.sessionLinkBufferBytes
+      isDrainOwed ||= queue.length >= QUEUED_MESSAGES
       return !isDrainOwed
     },
+    pause: () => { pausing ??= Promise.withResolvers<undefined>() },
+    resume,
     close: async () => {
       if (state === 'open') {
         state = 'ending'

@@ -1,4 +1,4 @@
-/** The door types of session/: what forwarding and applications build on. Resume and other links change nothing here. */
+/** The door types of session/: what forwarding and applications build on. Links may change below it at any moment. */
 import type { Duplex } from 'node:stream'
 import type { CarrierError, Startable } from '../base/index.ts'
 import type { Did } from '../identity/index.ts'
@@ -56,11 +56,15 @@ export interface Session {
   /** Smoothed round trip of the link, milliseconds; undefined before the first measurement. */
   readonly rttMs: number | undefined
   readonly channelCount: number
+  /** `resuming`: it lost its link and waits for another one; channels stand still and lose nothing. */
+  readonly state: 'live' | 'resuming' | 'closed'
   /**
    * Opens a channel without waiting for the other side: data may be written at once, a refusal destroys the channel
-   * with the refusal's code. @throws CarrierError ERR_LIMIT, ERR_CLOSED, ERR_INVALID_ARGUMENT
+   * with the refusal's code. The signal resets the channel, also later. @throws CarrierError ERR_LIMIT, ERR_CLOSED, ERR_INVALID_ARGUMENT
    */
-  openChannel: (kind: string, message: Uint8Array) => Channel
+  openChannel: (kind: string, message: Uint8Array, options?: { signal?: AbortSignal }) => Channel
+  /** Handles channels of this kind that the other end opens in this session, before handlers of the manager. Returns the function that removes it. */
+  onChannel: (kind: string, handler: ChannelHandler) => () => void
   /** Round trip through the session layer, milliseconds. */
   ping: (options?: { signal?: AbortSignal }) => Promise<number>
   /** Graceful end: goaway, channels get ERR_CLOSED. Idempotent. */
@@ -70,6 +74,12 @@ export interface Session {
 /** Events of the session manager. */
 export interface SessionEvents {
   'session:opened': { session: Session }
+  /** Another link carries the session now, as planned; nothing stood still. */
+  'session:link': { session: Session, from: LinkKind, link: LinkKind, path: Path }
+  /** The link is gone; channels stand still until `session:resumed`, or fail with `session:closed`. */
+  'session:lost': { session: Session, error: CarrierError }
+  /** It goes on over another link, after so many milliseconds. */
+  'session:resumed': { session: Session, link: LinkKind, path: Path, stallMs: number }
   /** All channels of the session have failed with `error` when this fires. */
   'session:closed': { peer: SessionPeer, error: CarrierError }
   /** Two live processes were seen with the key of this device; the older one gets no session from us. */
@@ -82,13 +92,14 @@ export interface SessionManager extends Startable {
   /** Registers the handler of a channel kind; unknown kinds are refused with ERR_NOT_AVAILABLE. Call before `start`. */
   onChannel: (kind: string, handler: ChannelHandler) => void
   /**
-   * The live session with a device, or a new one; calls for one device share the attempt.
+   * The live session with a device, or a new one; calls for one device share the attempt, and wait while a session resumes.
    *
    * @throws CarrierError ERR_PEER_OFFLINE, ERR_NO_RELAY, ERR_TIMEOUT, ERR_NOT_AVAILABLE (the other side does not take sessions from us)
    */
   open: (device: Did, options?: { signal?: AbortSignal }) => Promise<Session>
-  /** The live session, if any. */
+  /** The live session, if any; one that resumes is not live. */
   get: (device: Did) => Session | undefined
+  /** All sessions, live and resuming. */
   list: () => Session[]
   /** Ends the session with a device at once, channels fail with `err`. */
   close: (device: Did, err: CarrierError) => Promise<void>

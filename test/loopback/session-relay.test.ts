@@ -4,7 +4,7 @@ import { once } from 'node:events'
 import { after, before, describe, it } from 'node:test'
 import { createMetrics, silentLogger, systemClock } from '../../src/base/index.ts'
 import type { CarrierError } from '../../src/base/index.ts'
-import { createSessionManager, createStandingSessions } from '../../src/session/index.ts'
+import { createSessionManager } from '../../src/session/index.ts'
 import type { SessionManager } from '../../src/session/index.ts'
 import { befriend, makeNode, reserved } from '../support/node-pair.ts'
 import type { TestNode } from '../support/node-pair.ts'
@@ -21,7 +21,7 @@ describe('sessions over a stock relay', () => {
 
   async function device (): Promise<Device> {
     const test = await makeNode({ relays: [relay.address] })
-    const sessions = createSessionManager({ node: test.node, identity: test.identity, clock: systemClock, log: silentLogger, metrics: createMetrics() })
+    const sessions = createSessionManager({ node: test.node, identity: test.identity, clock: systemClock, log: silentLogger, metrics: createMetrics(), random: Math.random })
     sessions.onChannel('echo', async (request) => {
       const channel = request.accept()
       channel.pipe(channel)
@@ -101,24 +101,19 @@ describe('sessions over a stock relay', () => {
     }
   })
 
-  it('I4: a connection that is cut fails the channels of both ends, and a standing session comes back by itself', async () => {
-    const standing = createStandingSessions({ sessions: alice.sessions, node: alice.node, clock: systemClock, random: Math.random, log: silentLogger }, { friends: () => [bob.did] })
-    await standing.start()
-    try {
-      const session = await alice.sessions.open(bob.did)
-      const channel = session.openChannel('echo', new Uint8Array(0))
-      channel.write('hello')
-      await once(channel, 'data')
-      const failed = once(channel, 'error')
-      await bob.node.disconnect(alice.did)
-      const [err] = await failed as [CarrierError]
-      assert.equal(err.code, 'ERR_LINK_LOST')
-      await waitFor('a new session', () => {
-        const fresh = alice.sessions.get(bob.did)
-        return fresh !== undefined && fresh !== session
-      }, { deadlineMs: 15_000 })
-    } finally {
-      await standing.stop()
-    }
+  it('I5: a connection that is cut costs a pause: the channel goes on over the next one', async () => {
+    const session = await alice.sessions.open(bob.did)
+    const channel = session.openChannel('echo', new Uint8Array(0))
+    const received: Buffer[] = []
+    channel.on('data', (chunk: Buffer) => { received.push(chunk) })
+    channel.write('before ')
+    await waitFor('the first echo', () => Buffer.concat(received).toString() === 'before ', { deadlineMs: 15_000 })
+    const resumed = new Promise<void>((resolve) => { alice.sessions.on('session:resumed', () => { resolve() }) })
+    await bob.node.disconnect(alice.did)
+    channel.end('after')
+    await resumed
+    await waitFor('the end', () => channel.readableEnded, { deadlineMs: 15_000 })
+    assert.equal(Buffer.concat(received).toString(), 'before after')
+    assert.equal(alice.sessions.get(bob.did), session)
   })
 })

@@ -7,6 +7,7 @@ import type { Did } from '../../../src/identity/index.ts'
 import type { Peer, PeerLevel, PeerStream, StreamHandler } from '../../../src/node/index.ts'
 import { createSessionManager } from '../../../src/session/index.ts'
 import type { SessionManager } from '../../../src/session/index.ts'
+import type { LinkNode } from '../../../src/session/link-opener.ts'
 
 const BUFFER_BYTES = 256 * 1024
 
@@ -62,7 +63,8 @@ export function createStreamPair (): StreamPair {
         for await (const chunk of chunks) {
           while (outgoing.byteCount >= BUFFER_BYTES && outgoing.error === undefined) await outgoing.change()
           if (outgoing.error !== undefined) throw outgoing.error
-          outgoing.chunks.push(chunk)
+          // both ends live in this process: a real link would not share memory
+          outgoing.chunks.push(new Uint8Array(chunk))
           outgoing.byteCount += chunk.length
           outgoing.signal()
         }
@@ -91,7 +93,7 @@ export interface FakeDevice { did: Did, publicKey: Uint8Array, instanceId: Uint8
 /** The network all fake devices live in. */
 export interface FakeNetwork {
   /** The next device; keys grow, so earlier ones are controllers. */
-  device: (init?: { like?: FakeDevice, creditBytes?: number }) => FakeDevice
+  device: (init?: { like?: FakeDevice, creditBytes?: number, resumeWindowMs?: number }) => FakeDevice
   pairs: StreamPair[]
   /** How devices that are dialled are known to the dialling one. */
   levels: Map<Did, PeerLevel>
@@ -99,6 +101,17 @@ export interface FakeNetwork {
   beforeDial: { run: (from: Did, to: Did) => Promise<void> }
   /** Opens a stream without a manager at the opener's end. */
   rawStream: (from: FakeDevice, to: FakeDevice) => PeerStream
+}
+
+/** A node that has streams only. */
+const NO_LINKS: LinkNode = {
+  openSplice: async () => { throw new CarrierError('ERR_NOT_AVAILABLE', 'no splices here') },
+  handleSplices: () => {},
+  canSplice: () => false,
+  issueLinkTicket: () => undefined,
+  dialLink: async () => { throw new CarrierError('ERR_NOT_AVAILABLE', 'no link ports here') },
+  handleLinkSockets: () => {},
+  canDialLink: () => false
 }
 
 export function createFakeNetwork (clock: Clock): FakeNetwork {
@@ -134,6 +147,7 @@ export function createFakeNetwork (clock: Clock): FakeNetwork {
       const metrics = createMetrics()
       const manager = createSessionManager({
         node: {
+          ...NO_LINKS,
           handle: (protocol, handler) => { handlers.set(protocol, handler) },
           openStream: async (to, protocol, options = {}) => {
             await beforeDial.run(did, to)
@@ -143,11 +157,12 @@ export function createFakeNetwork (clock: Clock): FakeNetwork {
             return { stream: connect(device, target, protocol), peer: { ...peerOf(target), level: levels.get(to) ?? 'friend' } }
           }
         },
-        identity: { did, publicKey, instanceId },
+        identity: { did, publicKey, instanceId, sign: async () => { throw new Error('no signatures here') } },
         clock,
         log: silentLogger,
-        metrics
-      }, init.creditBytes === undefined ? {} : { creditBytes: init.creditBytes })
+        metrics,
+        random: () => 0.5
+      }, { resumeWindowMs: init.resumeWindowMs ?? 0, ...(init.creditBytes === undefined ? {} : { creditBytes: init.creditBytes }) })
       const device: FakeDevice = { did, publicKey, instanceId, manager, metrics, handlers, streamCount: 0 }
       devices.set(did, device)
       return device

@@ -50,7 +50,9 @@ const frame: fc.Arbitrary<Frame> = fc.oneof(
   fc.record({ type: fc.constant('goaway' as const), code: u16 }),
   fc.record({ type: fc.constant('openCredit' as const), channelCount: u32 }),
   fc.record({ type: fc.constant('auth' as const), isLast: fc.boolean(), body: bytes(1, 300) }),
-  fc.record({ type: fc.constant('switch' as const), epoch: u32 }),
+  fc.record({ type: fc.constantFrom('switch' as const, 'lost' as const), epoch: u32 }),
+  fc.record({ type: fc.constant('linkAsk' as const) }),
+  fc.record({ type: fc.constant('linkTicket' as const), port: u16, ticket: bytes(32, 32) }),
   fc.record({ type: fc.constant('resume' as const), sessionId: bytes(16, 16), token: bytes(32, 32), epoch: u32 }),
   fc.record({
     type: fc.constant('resumed' as const),

@@ -1,85 +1,55 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import fc from 'fast-check'
-import { LIMITS } from '../../../src/base/index.ts'
-import { MessagePacker } from '../../../src/session/message-packer.ts'
 import { createStreamLink } from '../../../src/session/stream-link.ts'
+import { waitFor } from '../../support/wait.ts'
 import { createStreamPair } from './fake-node.ts'
-import { pattern } from './support.ts'
 
+const DEADLINE = { deadlineMs: 10_000, intervalMs: 1 }
 const WAY = { path: 'relayed', relayPeerId: undefined } as const
 
-async function turns (): Promise<void> {
-  for (let turn = 0; turn < 50; turn++) await new Promise<void>((resolve) => { setImmediate(resolve) })
-}
-
 describe('stream link', () => {
-  it('I4: what was written may be overwritten at once: the other end gets the bytes of the moment of writing', async () => {
-    const { ends: [near, far], lose } = createStreamPair()
-    const link = createStreamLink(near, WAY)
-    link.open({ onBytes: () => {}, onDrain: () => {}, onClosed: () => {} })
-    const buffer = Buffer.alloc(10_000)
-    for (let round = 0; round < 20; round++) {
-      buffer.fill(round)
-      link.write([buffer], buffer.length)
-    }
-    buffer.fill(0xff)
-    const received: Uint8Array[] = []
-    const reading = (async () => { for await (const chunk of far.source) received.push(chunk) })().catch(() => { /* lost below */ })
-    await turns()
-    lose()
-    await reading
-    const all = Buffer.concat(received)
-    assert.equal(all.length, 200_000)
-    for (let round = 0; round < 20; round++) assert.ok(all.subarray(round * 10_000, (round + 1) * 10_000).every((byte) => byte === round))
-  })
-
   it('says when it has enough, and once when it takes more again', async () => {
     const { ends: [near, far], lose } = createStreamPair()
     let drainCount = 0
     const link = createStreamLink(near, WAY)
     link.open({ onBytes: () => {}, onDrain: () => { drainCount++ }, onClosed: () => {} })
-    const chunk = new Uint8Array(64 * 1024)
-    let writtenBytes = 0
-    let isReady = true
-    while (isReady) {
-      isReady = link.write([chunk], chunk.length)
-      writtenBytes += chunk.length
-      assert.ok(writtenBytes <= LIMITS.sessionLinkBufferBytes)
-    }
-    const reading = (async () => { for await (const bytes of far.source) assert.ok(bytes.length > 0) })().catch(() => { /* lost below */ })
-    await turns()
+    let writtenCount = 0
+    for (let isReady = true; isReady; writtenCount++) isReady = link.write(new Uint8Array(link.messageBytes))
+    assert.ok(writtenCount <= 3, `${writtenCount} messages wait in the link`)
+    let readBytes = 0
+    const reading = (async () => { for await (const bytes of far.source) readBytes += bytes.length })().catch(() => { /* lost below */ })
+    await waitFor('all messages', () => readBytes === writtenCount * link.messageBytes, DEADLINE)
     assert.equal(drainCount, 1)
     lose()
     await reading
   })
-})
 
-describe('message packer', () => {
-  it('gives the bytes back in order, in messages that are full but for the first and the last', () => {
-    fc.assert(fc.property(fc.array(fc.oneof(fc.array(fc.nat(300), { maxLength: 5 }), fc.constant(undefined)), { maxLength: 60 }), (steps) => {
-      const packer = new MessagePacker(256)
-      const expected: Uint8Array[] = []
-      const got: Uint8Array[] = []
-      let seed = 0
-      for (const step of steps) {
-        if (step === undefined) {
-          const message = packer.shift()
-          if (message !== undefined) got.push(message)
-        } else {
-          const pieces = step.map((size) => pattern(size, ++seed))
-          expected.push(...pieces.map((piece) => piece.slice()))
-          packer.add(pieces, pieces.reduce((sum, piece) => sum + piece.length, 0))
-          for (const piece of pieces) piece.fill(0)
-        }
-      }
-      const rest: Uint8Array[] = []
-      for (let message = packer.shift(); message !== undefined; message = packer.shift()) rest.push(message)
-      for (const message of rest.slice(1, -1)) assert.equal(message.length, 256)
-      got.push(...rest)
-      for (const message of got) assert.ok(message.length > 0 && message.length <= 256)
-      assert.equal(packer.byteCount, 0)
-      assert.equal(Buffer.compare(Buffer.concat(got), Buffer.concat(expected)), 0)
-    }))
+  it('reads nothing while it is paused, and loses nothing by it', async () => {
+    const { ends: [near, far], lose } = createStreamPair()
+    const received: Uint8Array[] = []
+    const link = createStreamLink(near, WAY)
+    link.open({
+      onBytes: (chunk) => {
+        received.push(chunk)
+        link.pause()
+      },
+      onDrain: () => {},
+      onClosed: () => {}
+    })
+    const over = Promise.withResolvers<undefined>()
+    const writing = far.sink((async function * () {
+      for (let index = 0; index < 10; index++) yield new Uint8Array([index])
+      await over.promise
+    })()).catch(() => { /* lost below */ })
+    for (let count = 1; count <= 10; count++) {
+      await waitFor(`chunk ${count}`, () => received.length === count, DEADLINE)
+      for (let turn = 0; turn < 20; turn++) await new Promise<void>((resolve) => { setImmediate(resolve) })
+      assert.equal(received.length, count)
+      link.resume()
+    }
+    assert.deepEqual(received.map(([byte]) => byte), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
+    over.resolve(undefined)
+    lose()
+    await writing
   })
 })

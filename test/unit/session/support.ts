@@ -1,5 +1,5 @@
 /** Two ends of the session layer in memory: cores over a byte pipe, and links with back-pressure. */
-import { CarrierError } from '../../../src/base/index.ts'
+import type { CarrierError } from '../../../src/base/index.ts'
 import { CreditPool } from '../../../src/session/credit-pool.ts'
 import type { ChannelCore, ChannelListener } from '../../../src/session/channel-core.ts'
 import { FrameDecoder } from '../../../src/session/frame-decoder.ts'
@@ -29,7 +29,7 @@ export class Recorder implements ChannelListener {
 /** One end: a core, what waits on the wire towards the other end, and everything that happened. */
 export class End {
   readonly core: SessionCore
-  readonly decoder: FrameDecoder
+  decoder: FrameDecoder
   readonly pool: CreditPool
   /** Bytes on their way to the other end. */
   wire: Uint8Array[] = []
@@ -38,40 +38,36 @@ export class End {
   /** The core asked to produce, or its last batch was not its last. */
   isAwake = false
   opened: Array<{ channel: ChannelCore, message: Uint8Array, recorder: Recorder }> = []
-  goaways: string[] = []
-  pongs: number[] = []
+  /** What the core takes for the time, in milliseconds. */
+  nowMs = 0
   constructor (isController: boolean, poolBytes = 512 * 1024 * 1024) {
     this.pool = new CreditPool(poolBytes)
-    this.core = new SessionCore({ isController, limits: OWN_LIMITS, peerLimits: OWN_LIMITS, pool: this.pool }, {
+    this.core = new SessionCore({ isController, limits: OWN_LIMITS, peerLimits: OWN_LIMITS, pool: this.pool, now: () => this.nowMs }, {
       onWake: () => { this.isAwake = true },
       onAckDue: () => { this.isAwake = true },
+      onDeliveryDue: () => { this.core.deliver() },
       onAckDelayed: () => { this.isAckDelayed = true },
       onOpen: (channel, message) => {
         const recorder = new Recorder()
         channel.listener = recorder
         this.opened.push({ channel, message, recorder })
         this.core.settle(channel)
-      },
-      onPong: (sequence) => { this.pongs.push(sequence) },
-      onGoaway: (code) => {
-        this.goaways.push(code)
-        this.core.end(new CarrierError(code === 'ERR_INTERNAL' ? 'ERR_INTERNAL' : code, 'the other side ended'), false)
       }
     })
     this.decoder = new FrameDecoder(this.core)
   }
 
-  /** Lets the core write up to `maxBytes` to the wire. */
+  /** Lets the core write one message of up to `maxBytes` to the wire; the result is its size. */
   produce (maxBytes = 65_536): number {
-    const pieces: Uint8Array[] = []
     this.isAwake = false
-    const count = this.core.produce(pieces, maxBytes)
-    // a link may not alias the writer's buffers for ever
-    this.wire.push(...pieces.map((piece) => piece.slice()))
-    this.wireBytes += count
-    if (count > 0) this.isAwake = true
+    const message = this.core.produce(maxBytes)
+    if (message !== undefined) {
+      this.wire.push(message)
+      this.wireBytes += message.length
+      this.isAwake = true
+    }
     this.core.notifySent()
-    return count
+    return message?.length ?? 0
   }
 
   open (kind = 'test', message = new Uint8Array(0)): { channel: ChannelCore, recorder: Recorder } {
@@ -92,22 +88,42 @@ export function carry (from: End, to: End, maxBytes = Infinity): number {
   return count
 }
 
+/** One step further for both ends; the result is how many bytes moved. Round trips take `roundTripMs`. */
+export function step (one: End, other: End, roundTripMs = 1): number {
+  let moved = 0
+  for (const [from, to] of [[one, other], [other, one]] as const) {
+    from.nowMs += roundTripMs / 2
+    if (from.isAckDelayed) {
+      from.isAckDelayed = false
+      from.core.flushAcks()
+    }
+    // never without being asked: a wake-up that the core forgets would hang a session
+    while (from.isAwake) moved += from.produce()
+    moved += carry(from, to)
+  }
+  return moved
+}
+
 /** Produces and carries in both directions until nothing moves any more. */
 export function settle (one: End, other: End): void {
   for (let round = 0; round < 100_000; round++) {
-    let moved = 0
-    for (const [from, to] of [[one, other], [other, one]] as const) {
-      if (from.isAckDelayed) {
-        from.isAckDelayed = false
-        from.core.flushAcks()
-      }
-      // never without being asked: a wake-up that the core forgets would hang a session
-      if (from.isAwake) moved += from.produce()
-      moved += carry(from, to)
-    }
+    const moved = step(one, other)
     if (moved === 0 && !one.isAckDelayed && !other.isAckDelayed && !one.isAwake && !other.isAwake) return
   }
   throw new Error('the ends never came to rest')
+}
+
+/** The link is lost with everything on it, and the session goes on on another one. */
+export function resume (one: End, other: End): void {
+  for (const end of [one, other]) {
+    end.core.suspend()
+    end.wire = []
+    end.wireBytes = 0
+    end.decoder = new FrameDecoder(end.core)
+  }
+  const offsets = [one.core.offsets(), other.core.offsets()] as const
+  one.core.resume(offsets[1])
+  other.core.resume(offsets[0])
 }
 
 /** Repeatable bytes. */

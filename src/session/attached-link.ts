@@ -1,0 +1,293 @@
+/** One link that belongs to a session: its frames are sorted here, its life is watched here. */
+import { CarrierError, codeFromWire, LIMITS, toCarrierError } from '../base/index.ts'
+import type { Clock, ErrorCode, Timer } from '../base/index.ts'
+import type { FrameDecoder, FrameSink } from './frame-decoder.ts'
+import { encodeSessionFrame, FIRST_CHANNEL_TYPE, FIRST_SKIPPED_TYPE, violation } from './frames.ts'
+import type { Frame, LinkFrame } from './frames.ts'
+import type { Link, LinkHandler } from './link.ts'
+
+/** The owner of the links of one session. Called synchronously. */
+export interface LinkOwner {
+  /** Where channel frames of the link in use go. */
+  readonly channelFrames: FrameSink
+  /** Something is sent and not acknowledged: a silent link is asked sooner. */
+  readonly isWaiting: () => boolean
+  onBytes: (link: AttachedLink, byteCount: number) => void
+  /** The link takes messages again. */
+  onDrain: (link: AttachedLink) => void
+  /** The other end broke the protocol on it, or we failed to handle it. */
+  onViolation: (link: AttachedLink, err: CarrierError) => void
+  onGone: (link: AttachedLink, err: CarrierError) => void
+  /** A ping was answered. */
+  onRoundTrip: (link: AttachedLink, rttMs: number) => void
+  onGoaway: (link: AttachedLink, code: ErrorCode) => void
+  /** The frames that change what links do. */
+  onLinkFrame: (link: AttachedLink, frame: Extract<Frame, { type: 'switch' | 'resume' | 'resumed' | 'lost' | 'linkAsk' | 'linkTicket' }>) => void
+}
+
+/**
+ * What becomes of channel frames that arrive. `deliver`: this link is in use. `hold`: it is not; the decoder stops before
+ * them, because the switch to it may be on its way on the link in use. `discard`: the session was lost; they are void
+ * until it is resumed.
+ */
+export type Reception = 'deliver' | 'hold' | 'discard'
+
+/** A timer that fires so much too late was held up by this process itself. */
+const LATE_MS = 1_000
+const MIN_WATCH_MS = 100
+/** More frames than this are not sent to somebody who does not read. */
+const MAX_URGENT_FRAMES = 64
+
+interface PendingPing { sentMs: number, resolve: (rttMs: number) => void, reject: (err: CarrierError) => void, done: Promise<number> }
+
+/** A link from the moment at which it belongs to a session. */
+export class AttachedLink implements LinkHandler, FrameSink {
+  readonly link: Link
+  /** Number of the link; a resume renumbers it. */
+  epoch: number
+  readonly #clock: Clock
+  readonly #owner: LinkOwner
+  readonly #decoder: FrameDecoder
+  #reception: Reception = 'hold'
+  #isGone = false
+  #isReady = true
+  /** Frames that were sent although the link was not ready. */
+  #urgentCount = 0
+  #isPongDue = false
+  #pongSequence = 0
+  #lastPing = 0
+  #rttMs: number | undefined
+  #lastReceivedMs: number
+  #watchTimer: Timer | undefined
+  #watchDueMs = 0
+  /** The next look is far away, because nothing was on its way. */
+  #isLazy = false
+  #holdTimer: Timer | undefined
+  readonly #pings = new Map<number, PendingPing>()
+
+  constructor (components: { clock: Clock, owner: LinkOwner }, init: { link: Link, decoder: FrameDecoder, epoch: number }) {
+    this.#clock = components.clock
+    this.#owner = components.owner
+    this.link = init.link
+    this.epoch = init.epoch
+    this.#decoder = init.decoder
+    this.#lastReceivedMs = this.#clock.monotonicMs()
+    this.#decoder.sink = this
+    this.receive('hold')
+    this.#planWatch(LIMITS.sessionBusyPingMs)
+  }
+
+  get isGone (): boolean { return this.#isGone }
+  /** The link takes a message now. */
+  get isReady (): boolean { return this.#isReady && !this.#isGone }
+  /** Smoothed round trip of the link in milliseconds; undefined before the first answer. */
+  get rttMs (): number | undefined { return this.#rttMs }
+
+  /** From the next frame on, also with what was held. */
+  receive (reception: Reception): void {
+    this.#reception = reception
+    if (reception === 'hold') {
+      this.#decoder.gate = (type) => this.#mayTake(type)
+      return
+    }
+    this.#decoder.gate = undefined
+    this.#holdTimer?.cancel()
+    this.#holdTimer = undefined
+    if (this.#isGone || !this.#decoder.isHeld) return
+    this.#guarded(() => { this.#decoder.release() })
+    this.link.resume()
+  }
+
+  /** Sends a message of channel frames. */
+  write (message: Uint8Array): void {
+    if (this.#isGone) return
+    this.#isReady = this.link.write(message)
+    if (this.#isLazy) {
+      this.#isLazy = false
+      this.#planWatch(LIMITS.sessionBusyPingMs)
+    }
+  }
+
+  /** Sends a link frame, whether the link is ready or not: there are only few of them. */
+  send (frame: LinkFrame): void {
+    if (this.#isGone) return
+    if (!this.#isReady && ++this.#urgentCount > MAX_URGENT_FRAMES) {
+      const err = new CarrierError('ERR_LINK_LOST', 'the other side asks and does not read the answers')
+      this.abort(err)
+      this.#owner.onGone(this, err)
+      return
+    }
+    this.#isReady = this.link.write(encodeSessionFrame(frame))
+  }
+
+  /** Round trip in milliseconds. @throws CarrierError ERR_LINK_LOST */
+  async ping (): Promise<number> {
+    if (this.#isGone) throw new CarrierError('ERR_LINK_LOST', 'the link is gone')
+    const newest = [...this.#pings.values()].at(-1)
+    if (newest !== undefined && this.#pings.size >= LIMITS.sessionPingCount) return newest.done
+    const { promise, resolve, reject } = Promise.withResolvers<number>()
+    // whoever waits gets the failure; nobody has to
+    promise.catch(() => {})
+    this.#lastPing++
+    this.#pings.set(this.#lastPing, { sentMs: this.#clock.monotonicMs(), resolve, reject, done: promise })
+    this.send({ type: 'ping', sequence: this.#lastPing })
+    return promise
+  }
+
+  /** Sends what was written and ends the link; it is cut when that takes too long. */
+  async close (): Promise<void> {
+    this.#retire(new CarrierError('ERR_LINK_LOST', 'the link was closed'))
+    const timer = this.#clock.setTimer(() => {
+      this.link.abort(new CarrierError('ERR_LINK_LOST', 'the link was closed'))
+    }, LIMITS.sessionCloseTimeoutMs)
+    await this.link.close()
+    await this.link.closed
+    timer.cancel()
+  }
+
+  /** Ends the link now. */
+  abort (err: CarrierError): void {
+    this.#retire(err)
+    this.link.abort(err)
+  }
+
+  // ---- the link says
+
+  onBytes (chunk: Uint8Array): void {
+    if (this.#isGone) return
+    this.#lastReceivedMs = this.#clock.monotonicMs()
+    this.#owner.onBytes(this, chunk.length)
+    this.#guarded(() => { this.#decoder.push(chunk) })
+    if (this.#decoder.isHeld) this.#hold()
+  }
+
+  onDrain (): void {
+    if (this.#isGone) return
+    this.#isReady = true
+    this.#urgentCount = 0
+    this.#pong()
+    if (this.isReady) this.#owner.onDrain(this)
+  }
+
+  onClosed (err: CarrierError): void {
+    if (this.#isGone) return
+    this.#retire(err)
+    this.#owner.onGone(this, err)
+  }
+
+  // ---- frames
+
+  onFrame (frame: Frame): void {
+    switch (frame.type) {
+      case 'ping':
+        // only the newest needs an answer, so a flood costs one
+        this.#isPongDue = true
+        this.#pongSequence = frame.sequence
+        if (this.#isReady) queueMicrotask(() => { this.#pong() })
+        return
+      case 'pong': this.#receivePong(frame.sequence); return
+      case 'goaway': this.#owner.onGoaway(this, codeFromWire(frame.code)); return
+      case 'switch': case 'resume': case 'resumed': case 'lost': case 'linkAsk': case 'linkTicket':
+        this.#owner.onLinkFrame(this, frame)
+        return
+      case 'hello': case 'welcome': case 'confirm': throw violation(`a ${frame.type} frame in a live session`)
+      case 'auth': case 'datagram':
+        throw new CarrierError('ERR_UNSUPPORTED_VERSION', `the peer sent a ${frame.type} frame, a feature that was not agreed on`)
+      default:
+        // open credit is absolute and may come early
+        if (this.#reception === 'deliver' || (frame.type === 'openCredit' && this.#reception === 'hold')) this.#owner.channelFrames.onFrame(frame)
+    }
+  }
+
+  onData (channelId: number, offsetBytes: number, payloadBytes: number): void {
+    if (this.#reception === 'deliver') this.#owner.channelFrames.onData(channelId, offsetBytes, payloadBytes)
+  }
+
+  onDataBytes (bytes: Uint8Array): void {
+    if (this.#reception === 'deliver') this.#owner.channelFrames.onDataBytes(bytes)
+  }
+
+  #mayTake (type: number): boolean {
+    return type < FIRST_CHANNEL_TYPE || type >= FIRST_SKIPPED_TYPE
+  }
+
+  /** The switch to this link has to come soon, on the link in use. */
+  #hold (): void {
+    this.link.pause()
+    this.#holdTimer ??= this.#clock.setTimer(() => {
+      this.#owner.onViolation(this, violation('channel frames on a link that is not in use'))
+    }, LIMITS.sessionSwitchTimeoutMs)
+  }
+
+  #pong (): void {
+    if (!this.#isPongDue || !this.isReady) return
+    this.#isPongDue = false
+    this.send({ type: 'pong', sequence: this.#pongSequence })
+  }
+
+  #receivePong (sequence: number): void {
+    if (sequence > this.#lastPing) throw violation('a pong to a ping that was not sent')
+    const nowMs = this.#clock.monotonicMs()
+    for (const [pending, ping] of this.#pings) {
+      if (pending > sequence) continue
+      this.#pings.delete(pending)
+      const rttMs = nowMs - ping.sentMs
+      if (pending === sequence) {
+        this.#rttMs = this.#rttMs === undefined ? rttMs : this.#rttMs * 0.875 + rttMs * 0.125
+        this.#owner.onRoundTrip(this, rttMs)
+      }
+      ping.resolve(rttMs)
+    }
+  }
+
+  // ---- is it alive
+
+  #watch (): void {
+    const nowMs = this.#clock.monotonicMs()
+    // a link that is held does not read, and a timer that is late means that this process slept: what came is still to be read
+    if (this.#decoder.isHeld || nowMs - this.#watchDueMs > LATE_MS) this.#lastReceivedMs = nowMs
+    const silentMs = nowMs - this.#lastReceivedMs
+    const isWaiting = this.#owner.isWaiting()
+    const askAfterMs = isWaiting ? LIMITS.sessionBusyPingMs : LIMITS.sessionPingMs
+    const lostAfterMs = isWaiting ? LIMITS.sessionBusySilenceMs : LIMITS.sessionPingMs + LIMITS.sessionPongTimeoutMs
+    // silence counts from a question on: what was quiet because nobody had anything to say is not lost
+    const [oldest] = this.#pings.values()
+    const unansweredMs = oldest === undefined ? 0 : Math.min(silentMs, nowMs - oldest.sentMs)
+    const patienceMs = lostAfterMs - askAfterMs
+    if (oldest !== undefined && unansweredMs >= patienceMs) {
+      const err = new CarrierError('ERR_LINK_LOST', `nothing came over the link for ${Math.round(silentMs / 1000)} s`)
+      this.abort(err)
+      this.#owner.onGone(this, err)
+      return
+    }
+    if (silentMs >= askAfterMs && oldest === undefined) this.ping().catch(() => { /* the watch sees for itself */ })
+    this.#isLazy = !isWaiting
+    this.#planWatch(silentMs >= askAfterMs ? Math.max(MIN_WATCH_MS, patienceMs - unansweredMs) : Math.max(MIN_WATCH_MS, askAfterMs - silentMs))
+  }
+
+  #planWatch (delayMs: number): void {
+    this.#watchTimer?.cancel()
+    this.#watchDueMs = this.#clock.monotonicMs() + delayMs
+    this.#watchTimer = this.#clock.setTimer(() => { this.#watch() }, delayMs)
+  }
+
+  // ---- ending
+
+  #guarded (work: () => void): void {
+    try {
+      work()
+    } catch (err) {
+      this.#owner.onViolation(this, toCarrierError(err))
+    }
+  }
+
+  #retire (err: CarrierError): void {
+    if (this.#isGone) return
+    this.#isGone = true
+    this.#decoder.stop()
+    this.#watchTimer?.cancel()
+    this.#holdTimer?.cancel()
+    for (const ping of this.#pings.values()) ping.reject(new CarrierError('ERR_LINK_LOST', err.message, { cause: err }))
+    this.#pings.clear()
+  }
+}
