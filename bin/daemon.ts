@@ -9,6 +9,7 @@ import { CarrierError, createCarrier, VERSION } from '../src/index.ts'
 import type { Carrier } from '../src/index.ts'
 import type { CarrierEnvironment } from './context.ts'
 import { openDaemonLog } from './daemon-log.ts'
+import { tuneGarbageCollector } from './garbage-collector.ts'
 
 /** What `carrier up` passes on. Paths are absolute. */
 export interface DaemonInit {
@@ -32,6 +33,7 @@ export interface RunningDaemon {
  * @throws CarrierError ERR_CONFIG, ERR_ALREADY_RUNNING, ERR_KEYSTORE, ERR_PASSPHRASE, ERR_DATABASE_CORRUPT, ERR_DATABASE_NEWER
  */
 export async function startDaemon (init: DaemonInit): Promise<RunningDaemon> {
+  tuneGarbageCollector()
   const { dataDirectory, configFile } = init
   const { CARRIER_RELAYS: relays, CARRIER_LISTEN: listen } = init.environment
   const settings = mergeSettings(init.flags, { ...(relays === undefined ? {} : { relays }), ...(listen === undefined ? {} : { listen }) },

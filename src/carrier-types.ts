@@ -5,7 +5,7 @@ import type { Forwarding, ItemSource } from './forwarding/index.ts'
 import type { Friends } from './friends/index.ts'
 import type { AddressBook, Did, Identity } from './identity/index.ts'
 import type { CarrierNode, Path, RelayStatus } from './node/index.ts'
-import type { SessionManager } from './session/index.ts'
+import type { LinkKind, SessionManager } from './session/index.ts'
 
 /** How a node may be reached besides its relays. `none`: no listener at all. */
 export type ListenMode = 'none' | 'lan' | 'mapped' | 'public'
@@ -27,6 +27,8 @@ export interface CarrierInit {
   passphrase?: string
   services?: readonly DeclaredService[]
   forwards?: readonly DeclaredForward[]
+  /** How long a session without a link waits for one before its channels fail, milliseconds; LIMITS.sessionResumeWindowMs when absent. 0: they fail with their link. */
+  resumeWindowMs?: number
   log?: Logger
   clock?: Clock
   metrics?: Metrics
@@ -42,7 +44,7 @@ export interface CarrierStatus {
   version: string
   uptimeMs: number
   relays: RelayStatus[]
-  friends: Array<{ did: Did, label: string, presence: Presence, path: Path | undefined, lastSeenAt: number | undefined }>
+  friends: Array<{ did: Did, label: string, presence: Presence, link: LinkKind | undefined, path: Path | undefined, rttMs: number | undefined, lastSeenAt: number | undefined }>
   services: Array<{ name: string, target: string, allow: Did[], connections: number, source: 'state' | 'config' }>
   forwards: Array<{ listen: string, to: string, state: string, reason: string | undefined, path: Path | undefined, connections: number, source: 'state' | 'config' }>
   listen: string[]

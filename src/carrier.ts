@@ -14,7 +14,7 @@ import type { Friend, Friends } from './friends/index.ts'
 import { ADDRESS_MIGRATIONS, CLOCK_MIGRATIONS, createAddressBook, createClockGuard, openKeystore } from './identity/index.ts'
 import type { Did } from './identity/index.ts'
 import { ADDRESS_STORE_MIGRATIONS, createAddressStore, createNode } from './node/index.ts'
-import { createSessionManager, createStandingSessions } from './session/index.ts'
+import { createPresence, createSessionManager, createStandingSessions } from './session/index.ts'
 import { BUILD_DATE, VERSION } from './version.ts'
 
 /** How long `ping` waits for a session and its answer. */
@@ -79,12 +79,19 @@ async function build (init: CarrierInit, releaseLock: () => void): Promise<Carri
     }, { relays: init.relays ?? [], listen: init.listen ?? 'none', port: init.port ?? 0 })
     const friends = createFriends({ database, identity, addressBook: addresses, node, audit, clock: trustedClock, random, log: log.child('carrier:friends'), metrics })
     late.friends = friends
-    const sessions = createSessionManager({ node, identity, clock, log: log.child('carrier:session'), metrics })
+    const sessions = createSessionManager({ node, identity, clock, log: log.child('carrier:session'), metrics, random }, init.resumeWindowMs === undefined ? {} : { resumeWindowMs: init.resumeWindowMs })
     const standing = createStandingSessions({ sessions, node, clock, random, log: log.child('carrier:session') }, {
       friends: () => friends.list().filter((friend) => friend.state === 'friend').flatMap((friend) => friend.devices)
     })
     const forwarding = createForwarding({ database, sessions, friends, audit, clock, log: log.child('carrier:forwarding'), metrics }, {
       declaredServices: init.services ?? [], declaredForwards: init.forwards ?? []
+    })
+    const presence = createPresence({ sessions, clock }, {
+      onOnline: (owner, path) => {
+        friends.markSeen(owner)
+        events.emit('friend:online', { did: owner, path })
+      },
+      onOffline: (owner) => { events.emit('friend:offline', { did: owner }) }
     })
     const tasks = createTaskOwner(log)
     const firstEntry: Startable = {
@@ -135,6 +142,7 @@ async function build (init: CarrierInit, releaseLock: () => void): Promise<Carri
         if (isRunning) await audit.record({ event: 'node.stop', device: identity.did }).catch((err: unknown) => { log.warn('the stop could not be recorded', { err }) })
         await tasks.stop()
         await stopAll(stopStack)
+        presence.stop()
       } finally {
         database.close()
         releaseLock()
@@ -163,14 +171,23 @@ async function build (init: CarrierInit, releaseLock: () => void): Promise<Carri
       node.on('node:duplicate-identity', ({ device }) => { noteDuplicate(device) })
       sessions.on('session:duplicate-identity', ({ device }) => { noteDuplicate(device) })
       sessions.on('session:opened', ({ session }) => {
-        friends.markSeen(session.peer.owner)
         events.emit('session:opened', { did: session.peer.owner, link: session.link, path: session.path })
-        events.emit('friend:online', { did: session.peer.owner, path: session.path })
+        presence.noteLive(session)
+      })
+      sessions.on('session:link', ({ session, from, link, path }) => { events.emit('session:link', { did: session.peer.owner, from, link, path }) })
+      sessions.on('session:lost', ({ session, error }) => {
+        friends.markSeen(session.peer.owner)
+        events.emit('session:lost', { did: session.peer.owner, reason: error.message })
+        presence.noteLost(session)
+      })
+      sessions.on('session:resumed', ({ session, link, path, stallMs }) => {
+        events.emit('session:resumed', { did: session.peer.owner, link, path, stallMs: Math.round(stallMs) })
+        presence.noteLive(session)
       })
       sessions.on('session:closed', ({ peer, error }) => {
         friends.markSeen(peer.owner)
         events.emit('session:closed', { did: peer.owner, code: error.code })
-        if (!sessions.list().some((session) => session.peer.owner === peer.owner)) events.emit('friend:offline', { did: peer.owner })
+        presence.noteClosed(peer)
       })
     }
 
@@ -182,7 +199,7 @@ async function build (init: CarrierInit, releaseLock: () => void): Promise<Carri
 
     function presenceOf (friend: Friend): Presence {
       if (friend.state === 'requested') return 'requested'
-      return friend.devices.some((device) => sessions.get(device) !== undefined) ? 'online' : 'offline'
+      return presence.isOnline(friend.owner) ? 'online' : 'offline'
     }
 
     function status (): CarrierStatus {
@@ -196,7 +213,7 @@ async function build (init: CarrierInit, releaseLock: () => void): Promise<Carri
           did: friend.owner,
           label: friend.label,
           presence: presenceOf(friend),
-          path: friend.devices.map((device) => sessions.get(device)?.path).find((path) => path !== undefined),
+          ...wayTo(friend),
           lastSeenAt: friend.lastSeenAt
         })),
         services: forwarding.services().map((service) => ({
@@ -209,6 +226,12 @@ async function build (init: CarrierInit, releaseLock: () => void): Promise<Carri
         requestCount: friends.requests().filter((request) => request.state === 'pending').length,
         problems: problems()
       }
+    }
+
+    /** Link and path of the session with the friend, as long as something carries it. */
+    function wayTo (friend: Friend): Pick<CarrierStatus['friends'][number], 'link' | 'path' | 'rttMs'> {
+      const session = friend.devices.map((device) => sessions.get(device)).find((one) => one?.state === 'live')
+      return { link: session?.link, path: session?.path, rttMs: session?.rttMs === undefined ? undefined : Math.round(session.rttMs * 100) / 100 }
     }
 
     function problems (): string[] {

@@ -31,7 +31,8 @@ export function addPingCommand (program: Command): void {
 }
 
 function describePath (answer: MethodOutput<'friend.ping'>): string {
-  return answer.relayPeerId === undefined ? answer.path : `${answer.path} through ${safeText(answer.relayPeerId)}`
+  const path = answer.relayPeerId === undefined ? answer.path : `${answer.path} through ${safeText(answer.relayPeerId)}`
+  return `${path}, link: ${safeText(answer.link)}`
 }
 
 function parseCount (text: string): number {

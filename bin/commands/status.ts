@@ -26,8 +26,8 @@ function describe (status: Status, nowMs: number): string {
         status.relays.map(({ state, rttMs, address, reason }) => [state, rttMs === undefined ? '-' : formatMs(rttMs), address, reason ?? '']))),
     section('Friends', status.friends.length === 0
       ? 'none; ask someone: carrier friend add ADDRESS'
-      : table(['LABEL', 'PRESENCE', 'PATH', 'LAST SEEN', 'DID'],
-        status.friends.map((friend) => [friend.label, friend.presence, friend.path ?? '-', describeLastSeen(friend, nowMs), friend.did]))),
+      : table(['LABEL', 'PRESENCE', 'PATH', 'LINK', 'ROUND TRIP', 'LAST SEEN', 'DID'],
+        status.friends.map((friend) => [friend.label, friend.presence, friend.path ?? '-', friend.link ?? '-', friend.rttMs === undefined ? '-' : formatMs(friend.rttMs), describeLastSeen(friend, nowMs), friend.did]))),
     section('Services', status.services.length === 0 ? 'none; offer one: carrier serve NAME TARGET' : describeServices(status.services, labels)),
     section('Forwards', status.forwards.length === 0 ? 'none; open one: carrier forward PORT WHO/SERVICE' : describeForwards(status.forwards))
   ]

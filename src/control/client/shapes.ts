@@ -27,7 +27,10 @@ export const FriendStatusShape = z.object({
   did: z.string(),
   label: z.string(),
   presence: z.enum(['online', 'offline', 'requested']),
+  /** What carries the session: stream, splice or direct. */
+  link: z.string().optional(),
   path: PathShape.optional(),
+  rttMs: z.number().optional(),
   lastSeenAt: z.number().optional()
 })
 
