@@ -1,14 +1,28 @@
 /** Medians over rounds, the table, and the facts of the machine on which they were measured. */
-import { execFileSync } from 'node:child_process'
+import { spawnSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
 import { cpus, release, totalmem } from 'node:os'
 import { median } from '../support/statistics.ts'
-import type { Round } from './measure.ts'
+import type { NumberKey, RecordKey, Round } from './measure.ts'
+import { findTool } from './subject.ts'
 
-/** What became of one subject: rounds, or the reason why there are none. */
-export interface SubjectResult { name: string, rounds: Round[], notRun?: string }
+/** What became of one subject: its rounds in order (undefined: this one failed), or the reason why there are none. */
+export interface SubjectResult { name: string, rounds: Array<Round | undefined>, routes: string[], failures: string[], notRun?: string }
 
-/** The machine and the day: figures mean nothing without them. */
-export interface MachineFacts { date: string, cpu: string, cores: number, memoryGigabytes: number, kernel: string, node: string, commit: string | undefined, congestionControl: string | undefined }
+/** The machine and the day: figures mean nothing without them. What the machine does not tell is absent. */
+export interface MachineFacts {
+  date: string
+  cpu: string
+  cores: number
+  memoryGigabytes: number
+  kernel: string
+  node: string
+  commit: string | undefined
+  hasUncommittedChanges: boolean
+  congestionControl: string | undefined
+  loadAverageAtStart: number | undefined
+  baselines: Record<string, string>
+}
 
 type Column = [title: string, cell: (rounds: Round[]) => string]
 
@@ -19,25 +33,37 @@ const COLUMNS: readonly Column[] = [
   ['down 8 MB/s', (rounds) => whole(rounds, 'down8MegabytesPerSecond')],
   ['64 B round trip p50/p99 ms', (rounds) => `${fine(rounds, 'roundTripP50Ms')}/${fine(rounds, 'roundTripP99Ms')}`],
   ['connections/s 1/8', (rounds) => `${whole(rounds, 'connectionsPerSecond')}/${whole(rounds, 'connections8PerSecond')}`],
-  ['connect to first byte p50 ms', (rounds) => fine(rounds, 'connectP50Ms')],
-  ['CPU-s/GB up', (rounds) => byProcess(rounds, 'upCpuSecondsPerGigabyte', 2)],
-  ['CPU-s/GB down', (rounds) => byProcess(rounds, 'downCpuSecondsPerGigabyte', 2)],
-  ['memory MB', (rounds) => byProcess(rounds, 'residentMegabytes', 0)]
+  ['first byte p50 ms', (rounds) => fine(rounds, 'firstByteP50Ms')],
+  ['CPU-s/GB up', (rounds) => byRole(rounds, 'upCpuSecondsPerGigabyte', 2)],
+  ['CPU-s/GB down', (rounds) => byRole(rounds, 'downCpuSecondsPerGigabyte', 2)],
+  ['memory MB', (rounds) => byRole(rounds, 'residentMegabytes', 0)]
 ]
 
-/** The table in Markdown, one row per subject. */
+/** Prints a version on standard output or error, by name of the tool. */
+const BASELINE_VERSIONS: Readonly<Record<string, string>> = { ssh: '-V', stunnel4: '-version', nginx: '-v' }
+
+/** The table in Markdown, one row per subject, and below it what carried the bytes and what failed. */
 export function formatTable (results: readonly SubjectResult[]): string {
   const head = ['', ...COLUMNS.map(([title]) => title)]
-  const rows = results.map((result) => result.notRun === undefined ? [result.name, ...COLUMNS.map(([, cell]) => cell(result.rounds))] : [result.name, `not run: ${result.notRun}`, ...COLUMNS.slice(1).map(() => '')])
-  return [head, head.map(() => '---'), ...rows].map((row) => `| ${row.join(' | ')} |`).join('\n')
+  const rows = results.map((result) => {
+    const rounds = completeRounds(result)
+    return rounds.length > 0
+      ? [result.name, ...COLUMNS.map(([, cell]) => cell(rounds))]
+      : [result.name, `not run: ${result.notRun ?? result.failures[0] ?? 'no rounds'}`, ...COLUMNS.slice(1).map(() => '')]
+  })
+  const notes = results.flatMap((result) => [
+    ...(result.routes.length === 0 ? [] : [`${result.name}: ${result.routes.join(' → ')}`]),
+    ...(completeRounds(result).length === 0 ? [] : result.failures.map((failure) => `${result.name}: FAILED: ${failure}`))
+  ])
+  return [[head, head.map(() => '---'), ...rows].map((row) => `| ${row.join(' | ')} |`).join('\n'), ...(notes.length === 0 ? [] : [notes.join('\n')])].join('\n\n')
 }
 
 /** Medians per column, for machines. */
 export function summarize (results: readonly SubjectResult[]): unknown {
-  return results.map((result) => ({ name: result.name, ...(result.notRun === undefined ? {} : { notRun: result.notRun }), roundCount: result.rounds.length, median: medians(result.rounds), rounds: result.rounds }))
+  return results.map((result) => ({ ...result, rounds: result.rounds.map((round) => round ?? 'failed'), roundCount: completeRounds(result).length, median: medians(completeRounds(result)) }))
 }
 
-/** Reads the facts; what the machine does not tell is absent. */
+/** Reads the facts. */
 export function machineFacts (now: Date): MachineFacts {
   return {
     date: now.toISOString().slice(0, 10),
@@ -47,8 +73,25 @@ export function machineFacts (now: Date): MachineFacts {
     kernel: release(),
     node: process.version,
     commit: output('git', ['-C', import.meta.dirname, 'rev-parse', '--short', 'HEAD']),
-    congestionControl: output('cat', ['/proc/sys/net/ipv4/tcp_congestion_control'])
+    hasUncommittedChanges: (output('git', ['-C', import.meta.dirname, 'status', '--porcelain']) ?? '') !== '',
+    congestionControl: firstWord('/proc/sys/net/ipv4/tcp_congestion_control'),
+    loadAverageAtStart: Number(firstWord('/proc/loadavg') ?? Number.NaN),
+    baselines: Object.fromEntries(Object.entries(BASELINE_VERSIONS).flatMap(([name, flag]) => {
+      const path = findTool(name)
+      const version = path === undefined ? undefined : output(path, [flag])?.split('\n').find((line) => /\d\.\d/.test(line))
+      return version === undefined ? [] : [[name, version]]
+    }))
   }
+}
+
+/** One line of facts above every report. */
+export function formatFacts (facts: MachineFacts): string {
+  const commit = `commit ${facts.commit ?? 'unknown'}${facts.hasUncommittedChanges ? ' and uncommitted changes' : ''}`
+  return `${facts.date} · ${facts.cores} × ${facts.cpu}, ${facts.memoryGigabytes} GB · Linux ${facts.kernel} · Node ${facts.node} · ${facts.congestionControl ?? 'unknown'} · load ${facts.loadAverageAtStart ?? '?'} · ${commit}`
+}
+
+function completeRounds (result: SubjectResult): Round[] {
+  return result.rounds.filter((round) => round !== undefined)
 }
 
 function medians (rounds: readonly Round[]): Record<string, number | Record<string, number>> {
@@ -62,9 +105,6 @@ function medians (rounds: readonly Round[]): Record<string, number | Record<stri
   return result
 }
 
-type NumberKey = { [Key in keyof Round]: Round[Key] extends number ? Key : never }[keyof Round]
-type RecordKey = Exclude<keyof Round, NumberKey>
-
 function whole (rounds: readonly Round[], key: NumberKey): string {
   const value = median(rounds.map((round) => round[key]))
   return value >= 10 ? value.toFixed(0) : value.toFixed(1)
@@ -74,17 +114,23 @@ function fine (rounds: readonly Round[], key: NumberKey): string {
   return median(rounds.map((round) => round[key])).toFixed(3)
 }
 
-function byProcess (rounds: readonly Round[], key: RecordKey, digits: number): string {
+function byRole (rounds: readonly Round[], key: RecordKey, digits: number): string {
   const roles = Object.keys(rounds[0]?.[key] ?? {})
   if (roles.length === 0) return '-'
   return roles.map((role) => `${role} ${median(rounds.map((round) => round[key][role] ?? Number.NaN)).toFixed(digits)}`).join(', ')
 }
 
 function output (command: string, args: string[]): string | undefined {
+  const { status, stdout, stderr } = spawnSync(command, args, { encoding: 'utf8' })
+  // a fact that this machine does not tell
+  return status === 0 ? `${stdout}${stderr}`.trim() : undefined
+}
+
+function firstWord (path: string): string | undefined {
   try {
-    return execFileSync(command, args, { stdio: ['ignore', 'pipe', 'ignore'] }).toString().trim()
+    return readFileSync(path, 'utf8').split(/\s/)[0]
   } catch {
-    // a fact that this machine does not tell
+    // not Linux, or hidden
     return undefined
   }
 }

@@ -58,9 +58,14 @@ export async function psql (door: PostgresDoor, args: readonly string[], options
 
 /** Starts psql and leaves it running, for cancels. */
 export function startPsql (door: PostgresDoor, args: readonly string[]): Program {
-  const program = startProgram(programPath('psql'), [...psqlFlags(door), ...args], { place: door.place, env: clientEnvironment(), name: 'psql' })
+  const program = startPsqlSession(door, args)
   program.stdin.end()
   return program
+}
+
+/** Starts psql with an open standard input, for statements that come later. */
+export function startPsqlSession (door: PostgresDoor, args: readonly string[] = []): Program {
+  return startProgram(programPath('psql'), [...psqlFlags(door), ...args], { place: door.place, env: clientEnvironment(), name: 'psql' })
 }
 
 /** What pgbench reported. */
@@ -87,7 +92,7 @@ export async function pgbench (door: PostgresDoor, options: { clients: number, s
 }
 
 /** Copies the rows of `query` out and gives their size and hash, without keeping them. */
-export async function copyOut (door: PostgresDoor, query: string, deadlineMs = 120_000): Promise<{ bytes: number, sha256: string, elapsedMs: number }> {
+export async function copyOut (door: PostgresDoor, query: string, deadlineMs = 120_000, onBytes: (bytes: number) => void = () => {}): Promise<{ bytes: number, sha256: string, elapsedMs: number }> {
   const startedAtMs = performance.now()
   const program = startPsql(door, ['-c', `copy (${query}) to stdout`])
   const hash = createHash('sha256')
@@ -95,6 +100,7 @@ export async function copyOut (door: PostgresDoor, query: string, deadlineMs = 1
   program.stdoutStream.on('data', (chunk: Buffer) => {
     bytes += chunk.length
     hash.update(chunk)
+    onBytes(bytes)
   })
   const { code } = await within('the end of the copy', deadlineMs, program.exited)
   if (code !== 0) throw new Error(`copy ended with ${code} after ${bytes} bytes: ${program.stderr()}`)

@@ -3,32 +3,60 @@ import assert from 'node:assert/strict'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, describe, test } from 'node:test'
+import type { Connection, Libp2p } from '@libp2p/interface'
 import { createRelay } from '../support/bootstrap.ts'
 import { carrierFreeEnvironment, ROOT } from '../support/daemon.ts'
 import { runProgram, startProgram } from '../support/program.ts'
 import type { Program, ProgramResult } from '../support/program.ts'
 import { dialOverRelay, openStream, startStockPeer, stopStockPeers } from '../support/stock-peer.ts'
 import { makeTempDirectory } from '../support/temp-directory.ts'
-import { waitFor, within } from '../support/wait.ts'
+import { PATIENCE_MS, waitFor, within } from '../support/wait.ts'
 
 const BIN = join(ROOT, 'bin', 'carrier-bootstrap.js')
 const LOOPBACK = ['--listen', '/ip4/127.0.0.1/tcp/0', '--health', '127.0.0.1:0']
 
 async function run (...args: string[]): Promise<ProgramResult> {
-  return runProgram(process.execPath, ['--conditions=carrier-source', BIN, ...args], { env: carrierFreeEnvironment(), deadlineMs: 20_000 })
+  return runProgram(process.execPath, ['--conditions=carrier-source', BIN, ...args], { env: carrierFreeEnvironment(), deadlineMs: PATIENCE_MS })
 }
 
 function start (args: readonly string[], env: Record<string, string> = {}): Program {
-  return startProgram(process.execPath, ['--conditions=carrier-source', BIN, ...args], { env: { ...carrierFreeEnvironment(), ...env }, name: 'carrier-bootstrap' })
+  const program = startProgram(process.execPath, ['--conditions=carrier-source', BIN, ...args], { env: { ...carrierFreeEnvironment(), ...env }, name: 'carrier-bootstrap' })
+  started.push(program)
+  return program
+}
+
+/** What a failed test leaves running would keep this file from ending. */
+const started: Program[] = []
+async function stopLeft (): Promise<void> {
+  await Promise.all(started.map(async (program) => { await program.stop({ signal: 'SIGKILL' }) }))
+}
+
+/** Arguments for a drain that no deadline ends while a test lasts. */
+function patientDrain (): string[] {
+  const file = join(makeTempDirectory('relay'), 'relay.toml')
+  writeFileSync(file, 'drain_seconds = 3600\n')
+  return ['--config', file]
+}
+
+/** A circuit over the relay that moves bytes until `stop`: the relay ends one that falls quiet while it drains. */
+async function openBusyCircuit (relay: string, caller: Libp2p, called: Libp2p): Promise<{ circuit: Connection, stop: () => void }> {
+  await called.handle('/test/busy/1.0.0', (stream) => { stream.addEventListener('message', () => { /* taken */ }) }, { runOnLimitedConnection: true })
+  const circuit = await dialOverRelay(caller, relay, called)
+  const stream = await openStream(circuit, '/test/busy/1.0.0')
+  const block = new Uint8Array(32 * 1024)
+  const timer = setInterval(() => { if (stream.status === 'open') stream.send(block) }, 100).unref()
+  return { circuit, stop: () => { clearInterval(timer) } }
 }
 
 describe('carrier-bootstrap', () => {
   after(stopStockPeers)
+  after(stopLeft)
 
-  test('its first line is JSON with peerId, addresses that end in it, and the health address', async () => {
+  test('its first line is JSON with peerId, addresses that end in it, the health address and the splice port', async () => {
     const program = start(['--data-dir', makeTempDirectory('relay'), ...LOOPBACK, '--listen', '/ip4/127.0.0.1/tcp/0/ws'])
-    const report = JSON.parse(await program.line(0)) as { peerId: string, addresses: string[], health: string }
-    assert.deepEqual(Object.keys(report), ['peerId', 'addresses', 'health'])
+    const report = JSON.parse(await program.line(0)) as { peerId: string, addresses: string[], health: string, splice: number }
+    assert.deepEqual(Object.keys(report), ['peerId', 'addresses', 'health', 'splice'])
+    assert.ok(Number.isInteger(report.splice) && report.splice > 0, String(report.splice))
     assert.equal(report.addresses.length, 2)
     for (const address of report.addresses) assert.ok(address.endsWith(`/p2p/${report.peerId}`), address)
     assert.match(report.health, /^127\.0\.0\.1:\d+$/)
@@ -95,33 +123,37 @@ describe('carrier-bootstrap', () => {
   })
 
   test('SIGTERM drains: not ready, running circuits may finish, then exit 0; a second signal ends at once', async () => {
-    const program = start(['--data-dir', makeTempDirectory('relay'), ...LOOPBACK])
+    const program = start(['--data-dir', makeTempDirectory('relay'), ...LOOPBACK, ...patientDrain()])
     const { addresses, health } = JSON.parse(await program.line(0)) as { addresses: string[], health: string }
     const office = await startStockPeer({ relays: addresses })
     const laptop = await startStockPeer()
-    const circuit = await dialOverRelay(laptop, addresses[0] ?? '', office)
+    const { circuit, stop } = await openBusyCircuit(addresses[0] ?? '', laptop, office)
     process.kill(program.pid, 'SIGTERM')
-    await waitFor('readyz to say no', async () => (await fetch(`http://${health}/readyz`)).status === 503, { deadlineMs: 5_000 })
+    await waitFor('readyz to say no', async () => (await fetch(`http://${health}/readyz`)).status === 503, { deadlineMs: PATIENCE_MS })
     assert.equal(program.hasExited(), false)
+    stop()
     await circuit.close()
-    assert.deepEqual(await within('the end', 5_000, program.exited), { code: 0, signal: null })
+    assert.deepEqual(await within('the end', PATIENCE_MS, program.exited), { code: 0, signal: null })
 
-    const stubborn = start(['--data-dir', makeTempDirectory('relay'), ...LOOPBACK])
+    const stubborn = start(['--data-dir', makeTempDirectory('relay'), ...LOOPBACK, ...patientDrain()])
     const report = JSON.parse(await stubborn.line(0)) as { addresses: string[], health: string }
     const guest = await startStockPeer({ relays: report.addresses })
-    await dialOverRelay(laptop, report.addresses[0] ?? '', guest)
+    const busy = await openBusyCircuit(report.addresses[0] ?? '', laptop, guest)
     process.kill(stubborn.pid, 'SIGTERM')
-    await waitFor('the drain', async () => (await fetch(`http://${report.health}/readyz`)).status === 503, { deadlineMs: 5_000 })
+    await waitFor('the drain', async () => (await fetch(`http://${report.health}/readyz`)).status === 503, { deadlineMs: PATIENCE_MS })
     process.kill(stubborn.pid, 'SIGTERM')
-    assert.deepEqual(await within('the end', 3_000, stubborn.exited), { code: 1, signal: null })
+    // code 1 is the second signal's alone: a drain that ends by itself gives 0
+    assert.deepEqual(await within('the end', PATIENCE_MS, stubborn.exited), { code: 1, signal: null })
+    busy.stop()
   })
 
   test('idle circuits do not hold up the end: SIGTERM with one of them is over within the quiet time', async () => {
-    const program = start(['--data-dir', makeTempDirectory('relay'), ...LOOPBACK])
+    // it has an hour for circuits that move: whatever ends sooner has fallen quiet
+    const program = start(['--data-dir', makeTempDirectory('relay'), ...LOOPBACK, ...patientDrain()])
     const { addresses } = JSON.parse(await program.line(0)) as { addresses: string[] }
     const office = await startStockPeer({ relays: addresses })
     await dialOverRelay(await startStockPeer(), addresses[0] ?? '', office)
-    assert.deepEqual(await program.stop({ deadlineMs: 12_000 }), { code: 0, signal: null })
+    assert.deepEqual(await program.stop({ deadlineMs: PATIENCE_MS }), { code: 0, signal: null })
   })
 
   test('flags win over the environment, the environment over the file', async () => {

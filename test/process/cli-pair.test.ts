@@ -9,13 +9,14 @@ import { buffer } from 'node:stream/consumers'
 import test from 'node:test'
 import { createControlClient } from '../../src/control/client/index.ts'
 import type { ControlEvent } from '../../src/control/client/index.ts'
-import { createRelay, findFreePort } from '../support/bootstrap.ts'
+import { createRelay } from '../support/bootstrap.ts'
 import { CARRIER, createCli } from '../support/cli.ts'
 import type { Cli } from '../support/cli.ts'
 import { carrierFreeEnvironment } from '../support/daemon.ts'
 import { runProgram, startProgram } from '../support/program.ts'
+import { freePort } from '../support/target-server.ts'
 import { makeTempDirectory } from '../support/temp-directory.ts'
-import { waitFor, within } from '../support/wait.ts'
+import { PATIENCE_MS, waitFor, within } from '../support/wait.ts'
 
 const HELLO = 'grüße vom laptop 👋'
 
@@ -36,7 +37,7 @@ async function exchange (port: number, text: string): Promise<string> {
   return (await buffer(socket)).toString()
 }
 
-test('two devices, from the first request to the last revoke', { timeout: 150_000 }, async (t) => {
+test('two devices, from the first request to the last revoke', { timeout: 600_000 }, async (t) => {
   const directory = makeTempDirectory('pair')
   const relay = await createRelay({ dataDirectory: join(directory, 'relay') })
   await relay.start()
@@ -59,7 +60,7 @@ test('two devices, from the first request to the last revoke', { timeout: 150_00
     assert.equal(await laptop.fails(2, /control characters/, 'friend', 'add', officeUp.address ?? '', '--hello', 'it is me \u202Egnp.exe'), 'ERR_INVALID_ARGUMENT')
     assert.deepEqual(await laptop.json('friend add', 'friend', 'add', officeUp.address ?? '', '--hello', HELLO, '--label', 'office'), { did: officeUp.did })
     assert.equal((await laptop.json('friend list', 'friend', 'list'))[0]?.presence, 'requested')
-    const request = await waitFor('the request', async () => (await office.json('friend requests', 'friend', 'requests'))[0], { deadlineMs: 20_000, intervalMs: 200 })
+    const request = await waitFor('the request', async () => (await office.json('friend requests', 'friend', 'requests'))[0], { deadlineMs: PATIENCE_MS, intervalMs: 200 })
     assert.deepEqual([request.did, request.hello, request.state], [laptopUp.did, HELLO, 'pending'])
     const text = await office.text('friend', 'requests')
     assert.ok(text.includes(HELLO), text)
@@ -68,14 +69,16 @@ test('two devices, from the first request to the last revoke', { timeout: 150_00
     assert.equal((await office.json('friend accept', 'friend', 'accept', request.name)).did, laptopUp.did)
     assert.deepEqual(await office.json('friend label', 'friend', 'label', request.name, 'laptop'), { did: laptopUp.did, label: 'laptop' })
     assert.equal(await office.fails(2, /./, 'friend', 'label', 'laptop', 'not a label'), 'ERR_INVALID_ARGUMENT')
-    await waitFor('the friend to be online', async () => (await laptop.json('status', 'status')).friends[0]?.presence === 'online', { deadlineMs: 20_000, intervalMs: 200 })
-    assert.match(await laptop.text('friend', 'list'), /office +online +relayed/)
+    await waitFor('the friend to be online', async () => (await laptop.json('status', 'status')).friends[0]?.presence === 'online', { deadlineMs: PATIENCE_MS, intervalMs: 200 })
+    assert.match(await laptop.text('friend', 'list'), /office +online +(relayed|spliced)/)
   })
 
   await t.test('ping shows path and time', async () => {
     const ping = await laptop.json('ping', 'ping', 'office', '--count', '2')
-    assert.deepEqual([ping.label, ping.path, ping.relayPeerId, ping.rttsMs.length], ['office', 'relayed', relay.report().peerId, 2])
-    assert.match(await laptop.text('ping', officeUp.did, '--count', '1'), /^office: [\d.]+ ms, relayed through 12D3KooW/)
+    assert.deepEqual([ping.label, ping.relayPeerId, ping.rttsMs.length], ['office', relay.report().peerId, 2])
+    // a session that is used moves from the circuit to a splice at the same relay; nobody promises before which ping
+    await waitFor('the session to be spliced', async () => (await laptop.json('ping', 'ping', 'office', '--count', '1')).path === 'spliced', { deadlineMs: PATIENCE_MS, intervalMs: 200 })
+    assert.match(await laptop.text('ping', officeUp.did, '--count', '1'), /^office: [\d.]+ ms, spliced through 12D3KooW/)
   })
 
   await t.test('I3: hidden, missing and not allowed are one answer, exit code 3', async () => {
@@ -90,12 +93,12 @@ test('two devices, from the first request to the last revoke', { timeout: 150_00
     assert.deepEqual((await laptop.json('services WHO', 'services', 'office')).services, [])
   })
 
-  const port = await findFreePort()
+  const port = await freePort()
   await t.test('a granted service is forwarded, and the forward survives a restart', async () => {
     assert.deepEqual((await office.json('grant', 'grant', 'laptop', 'echo')).allow, [laptopUp.did])
     assert.deepEqual((await laptop.json('services WHO', 'services', 'office')).services, ['echo'])
     const forward = await laptop.json('forward', 'forward', String(port), 'office/echo')
-    assert.deepEqual([forward.listen, forward.to, forward.state, forward.path], [`127.0.0.1:${port}`, 'office/echo', 'active', 'relayed'])
+    assert.deepEqual([forward.listen, forward.to, forward.state, forward.path], [`127.0.0.1:${port}`, 'office/echo', 'active', 'spliced'])
     assert.equal(await exchange(port, 'through'), 'through')
     const once = await laptop.json('forward', 'forward', '0', 'office/echo', '--once')
     assert.equal(await exchange(Number(once.listen.split(':')[1]), 'also'), 'also')
@@ -109,7 +112,7 @@ test('two devices, from the first request to the last revoke', { timeout: 150_00
     const kept = await waitFor('the forward to work again', async () => {
       const forwards = await laptop.json('forward list', 'forward', 'list')
       return forwards.every(({ state }) => state === 'active') && forwards
-    }, { deadlineMs: 20_000, intervalMs: 200 })
+    }, { deadlineMs: PATIENCE_MS, intervalMs: 200 })
     assert.deepEqual(kept.map(({ listen }) => listen), [`127.0.0.1:${port}`], 'what was for once is gone')
     assert.equal(await exchange(port, 'again'), 'again')
   })
@@ -118,7 +121,7 @@ test('two devices, from the first request to the last revoke', { timeout: 150_00
     const sent = randomBytes(8 * 1024 * 1024)
     const nc = startProgram(process.execPath, [...CARRIER, 'nc', 'office/echo'], { env: { ...carrierFreeEnvironment(), CARRIER_DATA_DIR: laptop.dataDirectory }, name: 'nc' })
     nc.stdin.end(sent)
-    const exit = await within('the end of nc', 60_000, nc.exited)
+    const exit = await within('the end of nc', 2 * PATIENCE_MS, nc.exited)
     assert.deepEqual([exit.code, nc.stderr()], [0, ''])
     const digest = (bytes: Buffer): string => createHash('sha256').update(bytes).digest('hex')
     assert.equal(digest(nc.output()), digest(sent))
@@ -138,14 +141,14 @@ test('two devices, from the first request to the last revoke', { timeout: 150_00
     await once(socket, 'data')
     const startedAtMs = performance.now()
     assert.deepEqual(await office.json('revoke', 'revoke', 'laptop', 'echo'), { services: ['echo'], closedConnections: 1 })
-    await within('the cut', 5_000, closed)
+    await within('the cut', PATIENCE_MS, closed)
     t.diagnostic(`cut after ${Math.round(performance.now() - startedAtMs)} ms with the command's own start-up`)
     assert.equal(await laptop.fails(3, /./, 'nc', 'office/echo'), 'ERR_NOT_AVAILABLE')
     assert.deepEqual((await laptop.json('forward close', 'forward', 'close', String(port))).listen, `127.0.0.1:${port}`)
   })
 
   await t.test('a service whose target is down is a failure and not a refusal', async () => {
-    await office.text('serve', 'down', String(await findFreePort()), '--allow', 'laptop')
+    await office.text('serve', 'down', String(await freePort()), '--allow', 'laptop')
     assert.equal(await laptop.fails(1, /./, 'nc', 'office/down'), 'ERR_TARGET_UNREACHABLE')
     const { exitCode, stdout, stderr } = await laptop.run('forward', '0', 'office/down')
     assert.equal(exitCode, 1)
@@ -154,13 +157,15 @@ test('two devices, from the first request to the last revoke', { timeout: 150_00
   })
 
   await t.test('events tell the story, each in the form of the table', async () => {
-    const names = new Set(events.map(({ name }) => name))
-    for (const name of ['friend:requested', 'friend:added', 'friend:labelled', 'friend:online', 'session:opened', 'service:changed', 'service:connection'] as const) assert.ok(names.has(name), `${name} in ${[...names].join(' ')}`)
+    for (const name of ['friend:requested', 'friend:added', 'friend:labelled', 'friend:online', 'session:opened', 'service:changed', 'service:connection'] as const) {
+      // events travel on a connection of their own: the answer to a command says nothing about them
+      await waitFor(`${name} among the events`, () => events.some((event) => event.name === name), { deadlineMs: PATIENCE_MS })
+    }
   })
 
   await t.test('towards a friend who is offline a forward stays configured, exit code 4; other commands say it', async () => {
     await office.text('down')
-    await waitFor('the friend to be offline', async () => (await laptop.json('status', 'status')).friends[0]?.presence === 'offline', { deadlineMs: 20_000, intervalMs: 200 })
+    await waitFor('the friend to be offline', async () => (await laptop.json('status', 'status')).friends[0]?.presence === 'offline', { deadlineMs: PATIENCE_MS, intervalMs: 200 })
     const forward = await laptop.run('forward', '0', 'office/echo', '--json')
     assert.equal(forward.exitCode, 4, forward.stderr)
     assert.equal((JSON.parse(forward.stdout) as { state: string }).state, 'offline')

@@ -11,7 +11,7 @@ const root = join(import.meta.dirname, '..', '..')
 const env = { ...process.env, PATH: `${dirname(process.execPath)}:${process.env['PATH'] ?? ''}`, CARRIER_DATA_DIR: undefined }
 
 function run (file: string, args: string[], cwd: string): { status: number | null, stdout: string, stderr: string } {
-  return spawnSync(file, args, { cwd, env, encoding: 'utf8', timeout: 180_000 })
+  return spawnSync(file, args, { cwd, env, encoding: 'utf8', timeout: 400_000 })
 }
 
 test('the version in the code is the version of the package', () => {
@@ -19,7 +19,7 @@ test('the version in the code is the version of the package', () => {
   assert.equal(VERSION, manifest.version)
 })
 
-test('the packed package installs into an empty prefix and its carrier runs: version, up, status, down', { timeout: 240_000 }, (t) => {
+test('the packed package installs into an empty prefix and its carrier runs: version, up, status, down', { timeout: 600_000 }, (t) => {
   const work = mkdtempSync(join(tmpdir(), 'carrier-pack-'))
   const dataDirectory = join(work, 'data')
   t.after(() => { rmSync(work, { recursive: true, force: true }) })

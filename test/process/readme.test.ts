@@ -8,7 +8,7 @@ import { dirname, join } from 'node:path'
 import test from 'node:test'
 
 const root = join(import.meta.dirname, '..', '..')
-const DEADLINE_MS = 120_000
+const DEADLINE_MS = 400_000
 
 /** Something must answer where the README's PostgreSQL would be; if one runs there, all the better. */
 async function ensureListener (port: number): Promise<() => void> {

@@ -8,6 +8,7 @@ import type { JsonShapeName } from '../../bin/json-shapes.ts'
 import { carrierFreeEnvironment, ROOT } from './daemon.ts'
 import { onTestExit, runProgram } from './program.ts'
 import type { ProgramResult } from './program.ts'
+import { PATIENCE_MS } from './wait.ts'
 
 /** The command line of one data directory. */
 export interface Cli {
@@ -29,7 +30,7 @@ export const CARRIER = ['--conditions=carrier-source', join(ROOT, 'bin', 'carrie
 export function createCli (dataDirectory: string, environment: Record<string, string> = {}): Cli {
   const env = { ...carrierFreeEnvironment(), CARRIER_DATA_DIR: dataDirectory, ...environment }
   onTestExit(() => { killLeftDaemon(dataDirectory) })
-  const run = async (...args: string[]): Promise<ProgramResult> => runProgram(process.execPath, [...CARRIER, ...args], { env, name: 'carrier', deadlineMs: 45_000 })
+  const run = async (...args: string[]): Promise<ProgramResult> => runProgram(process.execPath, [...CARRIER, ...args], { env, name: 'carrier', deadlineMs: 2 * PATIENCE_MS })
   const text = async (...args: string[]): Promise<string> => {
     const { exitCode, stdout, stderr } = await run(...args)
     assert.equal(exitCode, 0, `carrier ${args.join(' ')}: ${stderr}`)

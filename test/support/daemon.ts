@@ -5,7 +5,7 @@ import { createControlClient } from '../../src/control/client/index.ts'
 import type { MethodOutput } from '../../src/control/client/index.ts'
 import { HOST, runProgram, startProgram } from './program.ts'
 import type { Place, Program, ProgramResult } from './program.ts'
-import { GiveUpError, waitFor } from './wait.ts'
+import { GiveUpError, PATIENCE_MS, waitFor } from './wait.ts'
 
 /** What a daemon is started with. */
 export interface DaemonInit {
@@ -16,6 +16,8 @@ export interface DaemonInit {
   relays: readonly string[]
   listen?: 'none' | 'lan' | 'mapped' | 'public'
   port?: number
+  /** Further arguments of Node itself, for the daemon only. */
+  nodeArguments?: readonly string[]
 }
 
 /** A daemon that can be started, killed and started again on the same data. */
@@ -60,7 +62,7 @@ export function createDaemon (init: DaemonInit): Daemon {
   const command = (args: readonly string[]): [string, string[]] => [process.execPath, ['--conditions=carrier-source', join(ROOT, 'bin', 'carrier.js'), ...args]]
   const cli = async (...args: string[]): Promise<ProgramResult> => {
     const [file, fileArgs] = command(args)
-    return runProgram(file, fileArgs, { place, env: environment, name: `carrier of ${init.name}`, deadlineMs: 60_000 })
+    return runProgram(file, fileArgs, { place, env: environment, name: `carrier of ${init.name}`, deadlineMs: 2 * PATIENCE_MS })
   }
   const json = async <T>(...args: string[]): Promise<T> => {
     const result = await cli(...args, '--json')
@@ -78,17 +80,17 @@ export function createDaemon (init: DaemonInit): Daemon {
     program,
     cli,
     json,
-    status: async () => client.call('daemon.status', {}, { signal: AbortSignal.timeout(5000) }),
+    status: async () => client.call('daemon.status', {}, { signal: AbortSignal.timeout(20_000) }),
     launch: () => {
       const [file, args] = command(['up', '--foreground', '--listen', init.listen ?? 'none', ...(init.port === undefined ? [] : ['--port', String(init.port)]), ...init.relays.flatMap((relay) => ['--relay', relay])])
-      running = startProgram(file, args, { place, env: environment, name: `daemon ${init.name}` })
+      running = startProgram(file, [...init.nodeArguments ?? [], ...args], { place, env: environment, name: `daemon ${init.name}` })
       return running
     },
     ready: async () => {
       await waitFor(`the control socket of ${init.name}`, async () => {
         if (program().hasExited()) throw new GiveUpError(`daemon ${init.name} ended: ${program().stderr()}${program().stdout()}`)
         return daemon.status()
-      }, { deadlineMs: 30_000 })
+      }, { deadlineMs: PATIENCE_MS })
     },
     start: async () => {
       daemon.launch()

@@ -29,6 +29,15 @@ export const FAKE_DIDS = {
   stranger: 'did:key:z6MkjchhfUsD6mmvni8mCdXHw216Xrm9bQe2mBH1P5RDjVJG'
 } as const satisfies Record<string, Did>
 
+/** Never answers; rejects with the signal's reason, also when it fired before. */
+export async function untilAborted (signal: AbortSignal | undefined): Promise<never> {
+  return new Promise((_resolve, reject) => {
+    const onAbort = (): void => { reject(signal?.reason as Error) }
+    if (signal?.aborted === true) onAbort()
+    signal?.addEventListener('abort', onAbort, { once: true })
+  })
+}
+
 /** A remote service that sends back what it gets and ends when we end. */
 export function echo (): Duplex {
   return new PassThrough()
@@ -97,6 +106,8 @@ export function createFakeCarrier (): FakeCarrier {
         did: friend.owner,
         label: friend.label,
         presence: friend.state === 'requested' ? 'requested' : offline.has(friend.label) ? 'offline' : 'online',
+        link: offline.has(friend.label) || friend.state === 'requested' ? undefined : 'stream',
+        rttMs: offline.has(friend.label) || friend.state === 'requested' ? undefined : 12,
         path: offline.has(friend.label) || friend.state === 'requested' ? undefined : 'relayed',
         lastSeenAt: friend.lastSeenAt
       })),
@@ -186,7 +197,7 @@ export function createFakeCarrier (): FakeCarrier {
         const friend = resolve(who)
         if (options.signal !== undefined) signals.push(options.signal)
         if (offline.has(friend.label)) throw new CarrierError('ERR_PEER_OFFLINE', `${friend.label} is offline`)
-        if (friend.label === 'slow') return new Promise<string[]>((_resolve, reject) => { options.signal?.addEventListener('abort', () => { reject(options.signal?.reason as Error) }) })
+        if (friend.label === 'slow') return untilAborted(options.signal)
         return [...remotes.keys()].filter((key) => key.startsWith(`${friend.label}/`)).map((key) => key.slice(friend.label.length + 1))
       },
       openForward: async ({ host = '127.0.0.1', port, to, once = false }: { host?: string, port: number, to: string, once?: boolean }) => {

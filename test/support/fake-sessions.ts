@@ -55,6 +55,7 @@ export function createFakeSessionPair (devices: { alice: SessionPeer, bob: Sessi
       path: 'relayed',
       relayPeerId: 'relay',
       rttMs: 1,
+      get state () { return current() === session ? 'live' as const : 'closed' as const },
       get channelCount () { return own.channels.size },
       openChannel: (kind, message) => {
         if (current() !== session) throw new CarrierError('ERR_CLOSED', 'the session is closed')
@@ -62,6 +63,7 @@ export function createFakeSessionPair (devices: { alice: SessionPeer, bob: Sessi
         if (own.channels.size >= LIMITS.sessionChannelCount) throw new CarrierError('ERR_LIMIT', 'too many channels')
         return openPair(kind, message, own, other, id)
       },
+      onChannel: () => () => {},
       ping: async () => 1,
       close: async (err) => { end(err ?? new CarrierError('ERR_CLOSED', 'the session was closed')) }
     }

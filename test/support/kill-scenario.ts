@@ -9,7 +9,7 @@ import type { Daemon } from './daemon.ts'
 import type { TestNetwork } from './network.ts'
 import { printFigure } from './statistics.ts'
 import { makeTempDirectory } from './temp-directory.ts'
-import { pause, waitFor } from './wait.ts'
+import { PATIENCE_MS, pause, waitFor } from './wait.ts'
 
 /** How often, and with which chance: a seed repeats a run's instants. */
 export interface KillScenarioInit { rounds: number, seed?: number }
@@ -50,9 +50,9 @@ export async function killDuringFriendAdd (network: TestNetwork, init: KillScena
       seen[rows.length === 0 ? 'old' : 'new']++
       // a request that survived is delivered, also if either end died in between
       if (rows.length === 1) {
-        await waitFor(`round ${round}: the request to arrive`, async () => (await asked.status()).requestCount === 1, { deadlineMs: 30_000 })
+        await waitFor(`round ${round}: the request to arrive`, async () => (await asked.status()).requestCount === 1, { deadlineMs: PATIENCE_MS })
         await asked.json('friend', 'reject', askerDid)
-        await waitFor(`round ${round}: the rejection to arrive`, async () => (await asker.status()).friends.length === 0, { deadlineMs: 30_000 })
+        await waitFor(`round ${round}: the rejection to arrive`, async () => (await asker.status()).friends.length === 0, { deadlineMs: PATIENCE_MS })
       }
     }
     printFigure(`${network.name}: kill -9 during friend add, rounds with the old state`, seen.old, 'rounds')

@@ -1,7 +1,7 @@
 /** Programs that a test starts: output collected, stopped by pid, and gone when the test process goes, however it goes. */
 import { spawn } from 'node:child_process'
 import type { ChildProcessWithoutNullStreams } from 'node:child_process'
-import { GiveUpError, waitFor, within } from './wait.ts'
+import { GiveUpError, PATIENCE_MS, waitFor, within } from './wait.ts'
 
 /** How a program ended. */
 export interface ProgramExit { code: number | null, signal: NodeJS.Signals | null }
@@ -91,13 +91,13 @@ export function startProgram (command: string, args: readonly string[], options:
     output: () => Buffer.concat([...chunks.stdout, ...chunks.stderr]),
     stdin: child.stdin,
     stdoutStream: child.stdout,
-    line: async (index, deadlineMs = 20_000) => waitFor(`line ${index + 1} of ${name}`, () => {
+    line: async (index, deadlineMs = PATIENCE_MS) => waitFor(`line ${index + 1} of ${name}`, () => {
       const lines = text('stdout').split('\n')
       if (lines.length > index + 1) return lines[index]
       if (exit !== undefined) throw new GiveUpError(`${name} ended with ${describeExit(exit)}: ${text('stderr').slice(-2000)}`)
       return undefined
     }, { deadlineMs, intervalMs: 10 }),
-    stop: async ({ signal = 'SIGTERM', deadlineMs = 15_000 } = {}) => {
+    stop: async ({ signal = 'SIGTERM', deadlineMs = PATIENCE_MS } = {}) => {
       if (exit !== undefined) return exit
       child.kill(signal)
       try {
@@ -117,7 +117,7 @@ export async function runProgram (command: string, args: readonly string[], opti
   const startedAtMs = performance.now()
   const program = startProgram(command, args, options)
   program.stdin.end(options.input ?? '')
-  const deadlineMs = options.deadlineMs ?? 60_000
+  const deadlineMs = options.deadlineMs ?? 2 * PATIENCE_MS
   try {
     const { code } = await within(`the end of ${program.name} ${args.join(' ')}`, deadlineMs, program.exited)
     return { exitCode: code, stdout: program.stdout(), stderr: program.stderr(), elapsedMs: performance.now() - startedAtMs }

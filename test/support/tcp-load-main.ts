@@ -7,6 +7,7 @@ import { connect } from 'node:net'
 import type { Socket } from 'node:net'
 import { createInterface } from 'node:readline'
 import { percentile } from './statistics.ts'
+import { END_MARKER } from './tcp-load.ts'
 import type { HoldReport, Job, LoadReport, ScanReport, TimingReport } from './tcp-load.ts'
 
 const BLOCK = Buffer.alloc(64 * 1024, 'carrier load block ')
@@ -22,6 +23,7 @@ createInterface({ input: process.stdin }).on('line', (line) => {
 async function run (id: number, job: Job): Promise<unknown> {
   switch (job.kind) {
     case 'up': return throughput(job.connections, async () => up(job.host, job.port, job.durationMs))
+    case 'upMarked': return throughput(job.connections, async () => upMarked(job.host, job.port, job.durationMs))
     case 'down': return throughput(job.connections, async () => down(job.host, job.port, job.durationMs))
     case 'roundTrip': return roundTrip(job.host, job.port, job.bytes, job.durationMs)
     case 'connect': return connectRate(job.host, job.port, job.connections, job.durationMs)
@@ -63,6 +65,39 @@ async function up (host: string, port: number, durationMs: number): Promise<numb
     step()
   })
   const received = Number((await answer).toString())
+  if (received !== sent) throw new Error(`sent ${sent} bytes, the service received ${received}`)
+  return received
+}
+
+/** The same for ways that do not carry a half-close: the marker at the end asks for the count. */
+async function upMarked (host: string, port: number, durationMs: number): Promise<number> {
+  const socket = await open(host, port)
+  const untilMs = performance.now() + durationMs
+  let text = ''
+  const answer = new Promise<number>((resolve, reject) => {
+    socket.once('error', reject)
+    socket.once('close', () => { reject(new Error('closed before the service told its count')) })
+    socket.on('data', (chunk: Buffer) => {
+      text += chunk.toString()
+      if (text.endsWith('\n')) resolve(Number(text))
+    })
+  })
+  socket.write('M')
+  let sent = 0
+  const step = (): void => {
+    while (performance.now() < untilMs && !socket.destroyed) {
+      sent += BLOCK.length
+      if (!socket.write(BLOCK)) {
+        socket.once('drain', step)
+        return
+      }
+    }
+    sent += END_MARKER.length
+    socket.write(END_MARKER)
+  }
+  step()
+  const received = await answer
+  socket.destroy()
   if (received !== sent) throw new Error(`sent ${sent} bytes, the service received ${received}`)
   return received
 }
@@ -109,23 +144,33 @@ async function roundTrip (host: string, port: number, bytes: number, durationMs:
 }
 
 function timings (samplesMs: number[], startedAtMs: number): TimingReport {
-  return { count: samplesMs.length, elapsedMs: performance.now() - startedAtMs, p50Ms: percentile(samplesMs, 0.5), p99Ms: percentile(samplesMs, 0.99) }
+  return { count: samplesMs.length, elapsedMs: performance.now() - startedAtMs, p50Ms: percentile(samplesMs, 0.5), p95Ms: percentile(samplesMs, 0.95), p99Ms: percentile(samplesMs, 0.99) }
 }
 
-/** Opens, has one byte echoed, closes; again and again on each of `connections` lanes. */
+/** Opens, has one byte echoed, closes without waiting for the other side; again and again on each of `connections` lanes. */
 async function connectRate (host: string, port: number, connections: number, durationMs: number): Promise<TimingReport> {
   const startedAtMs = performance.now()
   const samplesMs: number[] = []
   const lane = async (): Promise<void> => {
     while (performance.now() - startedAtMs < durationMs) {
       const beganAtMs = performance.now()
-      const answer = await exchange(host, port, Buffer.from('E!'))
-      if (answer.toString() !== '!') throw new Error(`echo gave ${answer.length} bytes`)
+      const socket = await open(host, port)
+      await firstByte(socket)
       samplesMs.push(performance.now() - beganAtMs)
+      socket.destroy()
     }
   }
   await Promise.all(Array.from({ length: connections }, lane))
   return timings(samplesMs, startedAtMs)
+}
+
+async function firstByte (socket: Socket): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    socket.once('error', reject)
+    socket.once('close', () => { reject(new Error('the connection closed before its echo')) })
+    socket.once('data', (chunk: Buffer) => { if (chunk.toString() === '!') resolve(); else reject(new Error(`echo gave ${chunk.length} bytes`)) })
+    socket.write('E!')
+  })
 }
 
 async function send (host: string, port: number, bytes: Buffer): Promise<{ bytes: number, sha256: string, isEqual: boolean }> {

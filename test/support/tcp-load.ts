@@ -6,7 +6,7 @@ import type { Place, Program } from './program.ts'
 
 /** What a load generator can do; `host` and `port` as seen from where it runs. */
 export type Job = Target & (
-  { kind: 'up' | 'down', connections: number, durationMs: number } |
+  { kind: 'up' | 'upMarked' | 'down', connections: number, durationMs: number } |
   { kind: 'roundTrip', bytes: number, durationMs: number } |
   { kind: 'connect', connections: number, durationMs: number } |
   { kind: 'send', base64: string } |
@@ -17,10 +17,13 @@ export type Job = Target & (
 
 interface Target { host: string, port: number }
 
+/** The last bytes of a stream of the job `upMarked`. */
+export const END_MARKER = '\0the end of this load\0'
+
 /** Bytes that really arrived, and the time until the last of them was confirmed. */
 export interface LoadReport { bytes: number, elapsedMs: number }
 /** How long single operations took. */
-export interface TimingReport { count: number, elapsedMs: number, p50Ms: number, p99Ms: number }
+export interface TimingReport { count: number, elapsedMs: number, p50Ms: number, p95Ms: number, p99Ms: number }
 /** How a held connection ended, and when (epoch ms). */
 export interface HoldReport { how: 'end' | 'reset' | 'error' | 'closed', atMs: number }
 /** What a connect scan saw. */
@@ -30,8 +33,11 @@ export interface ScanReport { open: number[], refused: number, silent: number, f
 export interface LoadGenerator {
   program: Program
   up: (target: Target, connections: number, durationMs: number) => Promise<LoadReport>
+  /** As `up` with a service that counts to a marker: for ways without half-close (the service of the bench). */
+  upMarked: (target: Target, connections: number, durationMs: number) => Promise<LoadReport>
   down: (target: Target, connections: number, durationMs: number) => Promise<LoadReport>
   roundTrip: (target: Target, bytes: number, durationMs: number) => Promise<TimingReport>
+  /** New connections, each until the first byte of its echo is back: `p50Ms` is the time from `connect` to that byte. */
   connectRate: (target: Target, connections: number, durationMs: number) => Promise<TimingReport>
   /** Sends bytes to a service and compares what it received. */
   send: (target: Target, bytes: Uint8Array) => Promise<{ bytes: number, sha256: string, isEqual: boolean }>
@@ -83,6 +89,7 @@ export function startLoadGenerator (options: { place?: Place } = {}): LoadGenera
   return {
     program,
     up: async (target, connections, durationMs) => run({ ...target, kind: 'up', connections, durationMs }),
+    upMarked: async (target, connections, durationMs) => run({ ...target, kind: 'upMarked', connections, durationMs }),
     down: async (target, connections, durationMs) => run({ ...target, kind: 'down', connections, durationMs }),
     roundTrip: async (target, bytes, durationMs) => run({ ...target, kind: 'roundTrip', bytes, durationMs }),
     connectRate: async (target, connections, durationMs) => run({ ...target, kind: 'connect', connections, durationMs }),

@@ -3,6 +3,12 @@
 /** How long and how often to look. */
 export interface WaitOptions { deadlineMs: number, intervalMs?: number }
 
+/** For what comes at once unless something is broken: no assertion about time, so that a machine that stands still for a while fails no test. */
+export const PATIENCE_MS = 60_000
+
+/** {@link PATIENCE_MS} with an interval for conditions that cost nothing to look at. */
+export const PATIENT: Readonly<Required<WaitOptions>> = { deadlineMs: PATIENCE_MS, intervalMs: 10 }
+
 /** Thrown by a probe when waiting longer is useless. */
 export class GiveUpError extends Error {}
 
