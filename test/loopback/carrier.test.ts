@@ -10,8 +10,9 @@ import type { TestContext } from 'node:test'
 import { BOOTSTRAP_DEFAULTS, createBootstrap } from '../../src/bootstrap/index.ts'
 import { createCarrier, errorCode } from '../../src/index.ts'
 import type { Carrier } from '../../src/index.ts'
+import { waitFor } from '../support/wait.ts'
 
-const DEADLINE_MS = 20_000
+const DEADLINE_MS = 60_000
 
 interface World { relay: string, start: (name: string, from?: string) => Promise<Carrier> }
 
@@ -44,12 +45,21 @@ async function openWorld (t: TestContext, listen: string): Promise<World> {
   }
 }
 
+/** For messages: a Carrier that a failed test has stopped already has no status, and that must not hide the failure. */
+function statusOf (carrier: Carrier): string {
+  try {
+    return JSON.stringify(carrier.status())
+  } catch (err) {
+    return String(err)
+  }
+}
+
 /** Resolves with the payload of the first event of that name that satisfies `fits`. */
 async function nextEvent (carrier: Carrier, name: string, fits: (payload: Record<string, unknown>) => boolean = () => true): Promise<Record<string, unknown>> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(() => {
       remove()
-      reject(new Error(`no ${name} within ${DEADLINE_MS} ms; status: ${JSON.stringify(carrier.status())}`))
+      reject(new Error(`no ${name} within ${DEADLINE_MS} ms; status: ${statusOf(carrier)}`))
     }, DEADLINE_MS)
     const remove = carrier.onAnyEvent((found, payload) => {
       if (found !== name || !fits(payload as Record<string, unknown>)) return
@@ -63,6 +73,8 @@ async function nextEvent (carrier: Carrier, name: string, fits: (payload: Record
 async function befriend (asker: Carrier, asked: Carrier): Promise<void> {
   const requested = nextEvent(asked, 'friend:requested')
   const online = Promise.all([nextEvent(asker, 'friend:online'), nextEvent(asked, 'friend:online')])
+  // awaited below; when something fails before, that is what the test shall say
+  online.catch(() => {})
   const address = asked.addresses.current()?.address
   assert.ok(address !== undefined)
   assert.equal(asker.friends.add(address, { hello: 'hello' }), asked.identity.did)
@@ -72,8 +84,8 @@ async function befriend (asker: Carrier, asked: Carrier): Promise<void> {
   asker.friends.label(asked.identity.did, 'asked')
 }
 
-for (const [name, listen] of [['TCP', '/ip4/127.0.0.1/tcp/0'], ['WebSockets', '/ip4/127.0.0.1/tcp/0/ws']] as const) {
-  test(`over a relay that is reached by ${name}: friends, a granted service, bytes through a forward`, { timeout: 60_000 }, async (t) => {
+for (const [name, listen, bestLink] of [['TCP', '/ip4/127.0.0.1/tcp/0', 'splice'], ['WebSockets', '/ip4/127.0.0.1/tcp/0/ws', 'stream']] as const) {
+  test(`over a relay that is reached by ${name}: friends, a granted service, bytes through a forward`, { timeout: 180_000 }, async (t) => {
     const world = await openWorld(t, listen)
     const [office, laptop] = await Promise.all([world.start('office'), world.start('laptop')])
     await befriend(laptop, office)
@@ -82,7 +94,9 @@ for (const [name, listen] of [['TCP', '/ip4/127.0.0.1/tcp/0'], ['WebSockets', '/
     t.after(() => { echo.close() })
     office.forwarding.serve('echo', String((echo.address() as AddressInfo).port), { allow: ['asker'] })
     const forward = await laptop.forwarding.openForward({ port: 0, to: 'asked/echo' })
-    assert.deepEqual([forward.state, forward.path], ['active', 'relayed'])
+    assert.equal(forward.state, 'active')
+    // a splice may carry the session already
+    assert.match(forward.path ?? '', /^(relayed|spliced)$/)
     const channel = await laptop.forwarding.dial('asked/echo')
     const answered = new Promise<string>((resolve, reject) => {
       let text = ''
@@ -92,14 +106,17 @@ for (const [name, listen] of [['TCP', '/ip4/127.0.0.1/tcp/0'], ['WebSockets', '/
     })
     channel.end('ping and fin')
     assert.equal(await answered, 'ping and fin')
-    const { path, link } = await laptop.ping('asked')
-    assert.deepEqual([path, link], ['relayed', 'stream'])
+    const best = await waitFor(`a ${bestLink} link`, async () => {
+      const now = await laptop.ping('asked')
+      return now.link === bestLink && now
+    }, { deadlineMs: 60_000 })
+    assert.equal(best.path, bestLink === 'splice' ? 'spliced' : 'relayed')
     await assert.rejects(laptop.forwarding.openForward({ port: 0, to: 'asked/nothing' }), (err) => errorCode(err) === 'ERR_NOT_AVAILABLE')
     assert.deepEqual(laptop.status().problems, [])
   })
 }
 
-test('a removed friend is offline at once, on both sides, and a stranger from then on', { timeout: 60_000 }, async (t) => {
+test('a removed friend is offline at once, on both sides, and a stranger from then on', { timeout: 180_000 }, async (t) => {
   const world = await openWorld(t, '/ip4/127.0.0.1/tcp/0')
   const [office, laptop] = await Promise.all([world.start('office'), world.start('laptop')])
   await befriend(laptop, office)
@@ -110,14 +127,12 @@ test('a removed friend is offline at once, on both sides, and a stranger from th
   assert.equal(office.sessions.list().length + laptop.sessions.list().length, 0)
 })
 
-test('two live processes with one key are noticed by their friend, and the older one says so', { timeout: 60_000 }, async (t) => {
+test('two live processes with one key are noticed by their friend, and the older one says so', { timeout: 180_000 }, async (t) => {
   const world = await openWorld(t, '/ip4/127.0.0.1/tcp/0')
   const [office, laptop] = await Promise.all([world.start('office'), world.start('laptop')])
   await befriend(laptop, office)
-  const noticed = nextEvent(office, 'node:duplicate-identity', ({ did }) => did === laptop.identity.did)
-  await world.start('clone', 'laptop')
-  await noticed
-  const told = nextEvent(laptop, 'node:duplicate-identity', ({ did }) => did === laptop.identity.did)
-  if (!laptop.status().problems.some((problem) => problem.includes('another live process'))) await told
+  // listened for from before the cause on: which of the two hears of it first is nobody's promise
+  const noticed = Promise.all([office, laptop].map(async (carrier) => nextEvent(carrier, 'node:duplicate-identity', ({ did }) => did === laptop.identity.did)))
+  await Promise.all([noticed, world.start('clone', 'laptop')])
   assert.ok(laptop.status().problems.some((problem) => problem.includes('another live process uses this identity')))
 })

@@ -44,7 +44,7 @@ test('I7: while we hold the lock another process is refused', async () => {
   const directory = makeTempDirectory('lock')
   const lock = acquireStateLock(directory)
   const main = join(import.meta.dirname, '..', '..', 'support', 'lock-holder-main.ts')
-  const child = spawn(process.execPath, ['--conditions=carrier-source', main, directory], { stdio: ['ignore', 'ignore', 'pipe'], timeout: 20_000, killSignal: 'SIGKILL' })
+  const child = spawn(process.execPath, ['--conditions=carrier-source', main, directory], { stdio: ['ignore', 'ignore', 'pipe'], timeout: 60_000, killSignal: 'SIGKILL' })
   let output = ''
   child.stderr.on('data', (chunk: Buffer) => { output += chunk.toString() })
   const [code] = await once(child, 'close') as [number | null]

@@ -111,3 +111,13 @@ test('the fake clock fires in order of time, lets work run between, and can be s
   clock.setNow(5)
   assert.deepEqual([clock.now(), clock.monotonicMs()], [5, 30])
 })
+
+test('work that fails after its waiter has given up is nobody\'s unhandled rejection', async () => {
+  const controller = new AbortController()
+  controller.abort(new Error('stop'))
+  const work = Promise.withResolvers<undefined>()
+  await assert.rejects(abortable(work.promise, controller.signal), /stop/)
+  // an unhandled rejection would fail this file
+  work.reject(new Error('too late'))
+  await new Promise<void>((resolve) => { setImmediate(resolve) })
+})

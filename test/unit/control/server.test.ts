@@ -6,22 +6,23 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import type { TestContext } from 'node:test'
 import { CarrierError, ERRORS, LIMITS, silentLogger, systemClock } from '../../../src/base/index.ts'
-import type { ErrorCode } from '../../../src/base/index.ts'
+import type { Clock, ErrorCode } from '../../../src/base/index.ts'
 import { METHODS, createControlClient } from '../../../src/control/client/index.ts'
 import type { ControlClient } from '../../../src/control/client/index.ts'
 import { createControlServer } from '../../../src/control/server/index.ts'
 import type { ControlServer } from '../../../src/control/server/index.ts'
 import { FAKE_DIDS, createFakeCarrier } from '../../support/fake-carrier.ts'
 import type { FakeCarrier } from '../../support/fake-carrier.ts'
+import { createFakeClock } from '../../support/fake-clock.ts'
 import { makeTempDirectory } from '../../support/temp-directory.ts'
-import { waitFor } from '../../support/wait.ts'
+import { PATIENCE_MS, waitFor } from '../../support/wait.ts'
 
 interface Setup { fake: FakeCarrier, server: ControlServer, client: ControlClient, dataDirectory: string, stopRequests: string[], token: string, socketPath: string }
 
-async function setUp (t: TestContext, dataDirectory = makeTempDirectory('control')): Promise<Setup> {
+async function setUp (t: TestContext, dataDirectory = makeTempDirectory('control'), clock: Clock = systemClock): Promise<Setup> {
   const fake = createFakeCarrier()
   const stopRequests: string[] = []
-  const server = createControlServer({ carrier: fake.carrier, log: silentLogger, clock: systemClock }, {
+  const server = createControlServer({ carrier: fake.carrier, log: silentLogger, clock }, {
     dataDirectory,
     fallbackDirectories: [makeTempDirectory('fallback')],
     info: { pid: process.pid, version: '0.1.0', dataDirectory, startedAt: 1, relays: [], listen: 'none', port: 0 },
@@ -164,7 +165,7 @@ test('a call that its client gives up is cancelled in the engine', async (t) => 
   friend.label = 'slow'
   const controller = new AbortController()
   const call = client.call('service.remote', { who: 'slow' }, { signal: controller.signal })
-  await waitFor('the call in the engine', () => fake.signals.length > 0, { deadlineMs: 10_000, intervalMs: 1 })
+  await waitFor('the call in the engine', () => fake.signals.length > 0, { deadlineMs: PATIENCE_MS, intervalMs: 1 })
   controller.abort()
   await assert.rejects(call, { code: 'ERR_CANCELLED' })
   const signal = fake.signals[0]
@@ -175,7 +176,7 @@ test('a call that its client gives up is cancelled in the engine', async (t) => 
 test('the stop is asked for after it was answered', async (t) => {
   const { client, stopRequests } = await setUp(t)
   assert.deepEqual(await client.call('daemon.stop', {}), { pid: process.pid })
-  await waitFor('the request to stop', () => stopRequests.length > 0, { deadlineMs: 10_000, intervalMs: 1 })
+  await waitFor('the request to stop', () => stopRequests.length > 0, { deadlineMs: PATIENCE_MS, intervalMs: 1 })
   assert.deepEqual(stopRequests, ['stop'])
 })
 
@@ -207,11 +208,12 @@ test('I8: there are only so many event streams, and one that is left makes room'
   await assert.rejects(client.events().opened, { code: 'ERR_LIMIT' })
   controllers[0]?.abort()
   const last = new AbortController()
-  await waitFor('room for another stream', async () => client.events({ signal: last.signal }).opened.then(() => true), { deadlineMs: 10_000, intervalMs: 1 })
+  await waitFor('room for another stream', async () => client.events({ signal: last.signal }).opened.then(() => true), { deadlineMs: PATIENCE_MS, intervalMs: 1 })
 })
 
 test('I8: a subscriber that does not read is let go and told so', async (t) => {
-  const { client, fake } = await setUp(t)
+  // the clock stands still: however long the test takes, nobody is cut before it has read what it was told
+  const { client, fake } = await setUp(t, makeTempDirectory('control'), createFakeClock())
   const stream = client.events()
   await stream.opened
   for (let count = 0; count < 400; count++) {
@@ -254,7 +256,7 @@ test('a client that asks for the stop and leaves is obeyed', async (t) => {
   const outgoing = request({ socketPath, path: '/v1/daemon/stop', method: 'POST', headers: { host: 'carrier', authorization: `Bearer ${token}`, 'content-length': 0 }, agent: false })
   outgoing.on('error', () => { /* we are the ones who leave */ })
   outgoing.end(() => { setImmediate(() => { outgoing.destroy() }) })
-  await waitFor('the request to stop', () => stopRequests.length > 0, { deadlineMs: 10_000, intervalMs: 1 })
+  await waitFor('the request to stop', () => stopRequests.length > 0, { deadlineMs: PATIENCE_MS, intervalMs: 1 })
 })
 
 test('input that is wrong is refused by the client already, with the name of the method', async (t) => {
