@@ -23,7 +23,7 @@ for (const copy of ['auto', 'public'] as const) {
     const written = await within('the writers', 120_000, Promise.all([writeRandom(called, 64 * MIB), writeRandom(caller, 64 * MIB)]))
     assert.deepEqual(await within('the readers', 120_000, Promise.all(reading)), written)
     assert.equal(await metricOf(pair.relay, `carrier_relay_splices_total{copy="${copy === 'auto' ? 'reused' : 'public'}"}`), 1, 'this Node copies the way the test means')
-    assert.equal(await metricOf(pair.relay, 'carrier_relay_spliced_bytes_total'), 128 * MIB)
+    await waitFor('all bytes to be counted', async () => await metricOf(pair.relay, 'carrier_relay_spliced_bytes_total') === 128 * MIB, { deadlineMs: 60_000 })
     caller.end()
     await within('the end at the called side', 30_000, readAll(called))
     called.end()
@@ -59,7 +59,7 @@ describe('who gets a splice', () => {
     const { caller } = await pair.splice()
     caller.destroy()
     assert.equal(await metricOf(pair.relay, 'carrier_relay_splice_requests_total{result="ticket"}'), 1)
-    assert.equal(await metricOf(pair.relay, 'carrier_relay_splice_pairs_count'), 0)
+    await waitFor('no pair to be left', async () => await metricOf(pair.relay, 'carrier_relay_splice_pairs_count') === 0, { deadlineMs: 60_000 })
   })
 
   test('an operator who admits no splices gives the same answer', async (t) => {
