@@ -277,7 +277,8 @@ export class LiveSession implements Session {
     this.#components.metrics.resumes.add(1, { link: link.link.kind })
     this.#components.metrics.stall.observe(stallMs / 1000)
     this.#components.log.info('the session resumed', { device: this.peer.device, link: link.link.kind, path: link.link.path, stallMs: Math.round(stallMs) })
-    this.#measure(link)
+    // the controller's links ask by themselves, before they switch again
+    if (!this.#init.isController) this.#measure(link)
     for (const waiter of this.#liveWaiters) waiter.resolve(undefined)
     this.#events.onResumed(this, stallMs)
   }
