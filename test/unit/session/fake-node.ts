@@ -188,3 +188,16 @@ function sortedKeys (): Uint8Array[] {
   }
   return found
 }
+
+/** What is under way without a timer comes to its end. */
+export async function settle (): Promise<void> {
+  for (let turn = 0; turn < 20; turn++) await new Promise<void>((resolve) => { setImmediate(resolve) })
+}
+
+/** Sends everything back that comes in channels of the kind "echo". */
+export function echo (device: FakeDevice): void {
+  device.manager.onChannel('echo', async (request) => {
+    const channel = request.accept()
+    channel.pipe(channel)
+  })
+}

@@ -25,6 +25,18 @@ function drain (end: LinkEnd, channel: Parameters<LinkEnd['core']['read']>[0], r
   end.core.read(channel)
 }
 
+/** Two ends with a channel that alice opened and bob reads. */
+async function flowing (): Promise<{ w: LinkWorld, alice: LinkEnd, bob: LinkEnd, sent: ReturnType<LinkEnd['open']>, received: ReturnType<LinkEnd['open']> }> {
+  const w = world()
+  const [alice, bob] = w.ends
+  const sent = alice.open()
+  await w.rest()
+  const received = bob.opened[0]
+  assert.ok(received !== undefined)
+  drain(bob, received.channel, received.recorder)
+  return { w, alice, bob, sent, received }
+}
+
 /** Puts a frame on the wire of a link, as a hostile end would. */
 function inject (link: MemoryLink, frame: Frame): void {
   link.wire.push(encodeSessionFrame(frame))
@@ -32,13 +44,7 @@ function inject (link: MemoryLink, frame: Frame): void {
 
 describe('planned switch', () => {
   it('moves both directions to the other link without losing, doubling or reordering a byte', async () => {
-    const w = world()
-    const [alice, bob] = w.ends
-    const sent = alice.open()
-    await w.rest()
-    const received = bob.opened[0]
-    assert.ok(received !== undefined)
-    drain(bob, received.channel, received.recorder)
+    const { w, alice, bob, sent, received } = await flowing()
     drain(alice, sent.channel, sent.recorder)
     const bytes = pattern(300_000)
     alice.core.send(sent.channel, [bytes])
@@ -58,13 +64,7 @@ describe('planned switch', () => {
   })
 
   it('holds what arrives on the new link before the switch was read on the old one', async () => {
-    const w = world()
-    const [alice, bob] = w.ends
-    const sent = alice.open()
-    await w.rest()
-    const received = bob.opened[0]
-    assert.ok(received !== undefined)
-    drain(bob, received.channel, received.recorder)
+    const { w, alice, sent, received } = await flowing()
     const [spare] = w.attach('direct')
     const first = w.pairs[0]
     const target = w.controllerLink(spare)
@@ -83,13 +83,7 @@ describe('planned switch', () => {
 
   it('a loss on the way makes it a resume', async () => {
     for (const lost of ['old', 'new'] as const) {
-      const w = world()
-      const [alice, bob] = w.ends
-      const sent = alice.open()
-      await w.rest()
-      const received = bob.opened[0]
-      assert.ok(received !== undefined)
-      drain(bob, received.channel, received.recorder)
+      const { w, alice, sent, received } = await flowing()
       const [spare] = w.attach('splice')
       const target = w.controllerLink(spare)
       assert.ok(target !== undefined)
@@ -121,13 +115,7 @@ describe('planned switch', () => {
 
 describe('resume', () => {
   it('goes on over a spare link at once, with what was not acknowledged', async () => {
-    const w = world()
-    const [alice, bob] = w.ends
-    const sent = alice.open()
-    await w.rest()
-    const received = bob.opened[0]
-    assert.ok(received !== undefined)
-    drain(bob, received.channel, received.recorder)
+    const { w, alice, bob, sent, received } = await flowing()
     w.attach('splice')
     alice.core.send(sent.channel, [pattern(50_000)])
     alice.core.finish(sent.channel)
@@ -187,13 +175,7 @@ describe('resume', () => {
   })
 
   it('five losses in a row cost nothing but time', async () => {
-    const w = world()
-    const [alice, bob] = w.ends
-    const sent = alice.open()
-    await w.rest()
-    const received = bob.opened[0]
-    assert.ok(received !== undefined)
-    drain(bob, received.channel, received.recorder)
+    const { w, alice, sent, received } = await flowing()
     alice.core.send(sent.channel, [pattern(200_000)])
     for (let round = 0; round < 5; round++) {
       alice.flush()

@@ -6,7 +6,7 @@ import { CarrierError, LIMITS } from '../../../src/base/index.ts'
 import type { SessionManager } from '../../../src/session/index.ts'
 import { createFakeClock } from '../../support/fake-clock.ts'
 import type { FakeClock } from '../../support/fake-clock.ts'
-import { createFakeNetwork } from './fake-node.ts'
+import { createFakeNetwork, echo, settle } from './fake-node.ts'
 import type { FakeDevice, FakeNetwork } from './fake-node.ts'
 import { pattern } from './support.ts'
 
@@ -23,22 +23,11 @@ async function start (...devices: FakeDevice[]): Promise<void> {
   }
 }
 
-async function settle (): Promise<void> {
-  for (let turn = 0; turn < 20; turn++) await new Promise<void>((resolve) => { setImmediate(resolve) })
-}
-
 function log (manager: SessionManager): string[] {
   const seen: string[] = []
   manager.on('session:opened', () => { seen.push('opened') })
   manager.on('session:closed', ({ error }) => { seen.push(`closed ${error.code}`) })
   return seen
-}
-
-function echo (device: FakeDevice): void {
-  device.manager.onChannel('echo', async (request) => {
-    const channel = request.accept()
-    channel.pipe(channel)
-  })
 }
 
 describe('session manager', () => {

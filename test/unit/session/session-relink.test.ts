@@ -11,7 +11,7 @@ import { encodeHello, FEATURES, OWN_LIMITS, SESSION_MAJOR } from '../../../src/s
 import { createFakeClock } from '../../support/fake-clock.ts'
 import type { FakeClock } from '../../support/fake-clock.ts'
 import { waitFor } from '../../support/wait.ts'
-import { createFakeNetwork } from './fake-node.ts'
+import { createFakeNetwork, echo, settle } from './fake-node.ts'
 import type { FakeDevice, FakeNetwork } from './fake-node.ts'
 import { pattern } from './support.ts'
 
@@ -29,10 +29,6 @@ async function start (...devices: FakeDevice[]): Promise<void> {
   }
 }
 
-async function settle (): Promise<void> {
-  for (let turn = 0; turn < 20; turn++) await new Promise<void>((resolve) => { setImmediate(resolve) })
-}
-
 function log (device: FakeDevice): string[] {
   const seen: string[] = []
   device.manager.on('session:opened', () => { seen.push('opened') })
@@ -40,13 +36,6 @@ function log (device: FakeDevice): string[] {
   device.manager.on('session:resumed', ({ link }) => { seen.push(`resumed ${link}`) })
   device.manager.on('session:closed', ({ error }) => { seen.push(`closed ${error.code}`) })
   return seen
-}
-
-function echo (device: FakeDevice): void {
-  device.manager.onChannel('echo', async (request) => {
-    const channel = request.accept()
-    channel.pipe(channel)
-  })
 }
 
 /** Lets time pass until it is true: dials and answers need both timers and turns. */
