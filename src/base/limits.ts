@@ -138,6 +138,8 @@ export const LIMIT_TABLE = {
   forwardConnectionCount: { value: 1000, unit: 'connections per forward', overflow: 'the new local connection is reset' },
   serviceConnectionCount: { value: 1000, unit: 'connections per service and friend', overflow: 'ERR_LIMIT for the new connection, others untouched' },
   serviceListTimeoutMs: { value: 10_000, unit: 'ms', overflow: 'ERR_TIMEOUT when asking for the names of services' },
+  forwardReadBytes: { value: 64 * KIB, unit: 'bytes per read of a busy connection', overflow: 'the rest comes with the next read' },
+  forwardReadPoolBytes: { value: 64 * MIB, unit: 'bytes of large read buffers of all connections', overflow: 'further connections read with small buffers' },
   forwardSessionWaitMs: { value: 10_000, unit: 'ms', overflow: 'the local connection is reset' },
   forwardProbeTimeoutMs: { value: 10_000, unit: 'ms', overflow: 'the probe failed; it is tried again' },
   forwardRetryFirstMs: { value: 500, unit: 'ms', overflow: 'first delay between probes after a failure' },

@@ -4,8 +4,7 @@
  */
 import type { Socket } from 'node:net'
 import { LIMITS } from '../base/index.ts'
-import type { Clock, Timer } from '../base/index.ts'
-import type { BufferPool } from './buffer-pool.ts'
+import type { BufferPool, Clock, Timer } from '../base/index.ts'
 import type { ByteRate } from './byte-rate.ts'
 import type { Circuit, CircuitEnd } from './circuit.ts'
 import type { CircuitLimits } from './hop-messages.ts'

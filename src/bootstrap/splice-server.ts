@@ -1,10 +1,9 @@
 /** `/carrier/splice/1.0.0` at the relay: who may have a splice to whom, and the tickets for both ends. PROTOCOL.md "Splices". */
 import type { Connection, Libp2p, PeerId, Stream } from '@libp2p/interface'
-import { CarrierError, ERRORS, LIMITS, concatBytes, createTaskOwner, sleep } from '../base/index.ts'
+import { CarrierError, ERRORS, LIMITS, concatBytes, createBufferPool, createTaskOwner, sleep } from '../base/index.ts'
 import type { Clock, Logger, Metrics, Startable } from '../base/index.ts'
 import { SPLICE_PROTOCOL, decodeSpliceAnswer, decodeSpliceOpen, encodeSpliceOffer, encodeSpliceResult } from '../node/index.ts'
 import type { Admit } from './admission.ts'
-import { createBufferPool } from './buffer-pool.ts'
 import { callPeer, isRelayed } from './call-peer.ts'
 import { createCircuitTable } from './circuit-table.ts'
 import type { CircuitLimits } from './hop-messages.ts'

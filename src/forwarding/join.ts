@@ -3,7 +3,7 @@
  * whatever is not a clean end of one side is a reset of the other. Never a false end of stream (I4).
  */
 import type { Socket } from 'node:net'
-import { CarrierError, errorMessage, toCarrierError } from '../base/index.ts'
+import { CarrierError, createBufferPool, createSlotReader, errorMessage, LIMITS, toCarrierError } from '../base/index.ts'
 import type { Channel } from '../session/index.ts'
 
 /** How a joined connection ended; without `error` both directions ended cleanly. */
@@ -31,7 +31,6 @@ export async function join (socket: Socket, channel: Channel, init: JoinInit = {
       outcome.error = error
       outcome.origin = origin
       socket.unpipe(channel)
-      channel.unpipe(socket)
       channel.destroy(error)
       resetSocket(socket)
     }
@@ -55,29 +54,62 @@ export async function join (socket: Socket, channel: Channel, init: JoinInit = {
       closed()
     })
 
-    if (init.onAnswer !== undefined) {
-      const { onAnswer } = init
-      let hasAnswered = false
-      const answered = (): void => {
-        channel.off('data', answered)
-        channel.off('end', answered)
-        if (hasAnswered) return
-        hasAnswered = true
-        onAnswer()
-      }
-      channel.on('data', answered)
-      channel.on('end', answered)
-    }
-
-    // pipe() ends the other side only on a clean end, which is exactly right
-    socket.pipe(channel)
-    channel.pipe(socket)
+    fill(channel, socket, init.onAnswer)
+    drain(socket, channel)
 
     // one of them may have died between its creation and now, when nobody listened
     if (socket.destroyed) socketFailed(socket.errored ?? undefined)
     if (channel.destroyed) fail('channel', toCarrierError(channel.errored ?? undefined, 'ERR_LINK_LOST', 'the channel is gone'))
     if (socket.closed) closed()
     if (channel.closed) closed()
+  })
+}
+
+/** Large read buffers of all connections. */
+const buffers = createBufferPool({ bufferBytes: LIMITS.forwardReadBytes, maxBytes: LIMITS.forwardReadPoolBytes })
+
+/** What the socket brings goes to the channel, and its clean end. */
+function drain (socket: Socket, channel: Channel): void {
+  const reader = createSlotReader(buffers, socket, (bytes, onTaken) => {
+    channel.write(bytes, onTaken)
+    return false
+  })
+  if (reader === undefined) {
+    socket.pipe(channel)
+    return
+  }
+  socket.once('end', () => { channel.end() })
+  // the session looks at what was written for as long as the channel lives
+  channel.once('close', reader.dispose)
+  socket.resume()
+}
+
+/** What the channel brings goes to the socket, and its clean end. The memory of what the kernel has taken is used again. */
+function fill (channel: Channel, socket: Socket, onAnswer: (() => void) | undefined): void {
+  let hasAnswered = onAnswer === undefined
+
+  function answered (): void {
+    if (hasAnswered) return
+    hasAnswered = true
+    onAnswer?.()
+  }
+
+  channel.once('end', () => {
+    answered()
+    socket.end()
+  })
+  channel.readTo((bytes, done) => {
+    answered()
+    let isTaken = false
+    socket.write(bytes, (err) => {
+      // what a failed write left in the kernel's hands is not touched
+      if (isTaken || (err !== undefined && err !== null)) return
+      done()
+      channel.readMore()
+    })
+    isTaken = socket.writableLength === 0 && !socket.destroyed
+    if (isTaken) done()
+    return isTaken
   })
 }
 

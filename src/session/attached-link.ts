@@ -12,6 +12,8 @@ export interface LinkOwner {
   readonly channelFrames: FrameSink
   /** Something is sent and not acknowledged: a silent link is asked sooner. */
   readonly isWaiting: () => boolean
+  /** Nothing was under way when the link was looked after. */
+  onQuiet: () => void
   onBytes: (link: AttachedLink, byteCount: number) => void
   /** The link takes messages again. */
   onDrain: (link: AttachedLink) => void
@@ -262,6 +264,7 @@ export class AttachedLink implements LinkHandler, FrameSink {
     }
     if (silentMs >= askAfterMs && oldest === undefined) this.ping().catch(() => { /* the watch sees for itself */ })
     this.#isLazy = !isWaiting
+    if (!isWaiting) this.#owner.onQuiet()
     this.#planWatch(silentMs >= askAfterMs ? Math.max(MIN_WATCH_MS, patienceMs - unansweredMs) : Math.max(MIN_WATCH_MS, askAfterMs - silentMs))
   }
 

@@ -53,6 +53,29 @@ export class SendQueue {
 
 /** A block for pieces of bulk: about what one read of a link brings, so that a reader gets it in one go. */
 const MAX_BLOCK_BYTES = 65_536
+/** Blocks that wait to be used again; beyond, memory goes back. */
+const MAX_KEPT_BLOCKS = 16
+
+/** Memory for bytes that came in, of all channels of a session: a reader who says that it is done with a block spares a new one. */
+export class ReceiveBlocks {
+  #free: Uint8Array[] = []
+
+  /** A block of exactly `byteCount` bytes of any content. */
+  take (byteCount: number): Uint8Array {
+    return (byteCount === MAX_BLOCK_BYTES ? this.#free.pop() : undefined) ?? new Uint8Array(Buffer.allocUnsafeSlow(byteCount).buffer)
+  }
+
+  /** `bytes` is what a channel handed to its reader, and nobody needs it any more. */
+  give (bytes: Uint8Array): void {
+    if (bytes.buffer.byteLength !== MAX_BLOCK_BYTES || this.#free.length >= MAX_KEPT_BLOCKS) return
+    this.#free.push(bytes.length === MAX_BLOCK_BYTES ? bytes : new Uint8Array(bytes.buffer))
+  }
+
+  /** An idle session keeps none. */
+  clear (): void {
+    this.#free = []
+  }
+}
 /** From this size on a piece is bulk. */
 const BULK_PIECE_BYTES = 4_096
 
@@ -61,11 +84,16 @@ const BULK_PIECE_BYTES = 4_096
  * a link hands up is kept alive. Memory stays proportional to the byte count whatever the peer's frame sizes are (I8).
  */
 export class ReceiveQueue {
+  readonly #blocks: ReceiveBlocks
   #chunks: Uint8Array[] = []
   /** Block that takes the next bytes, and how much of it is filled; it comes after all chunks. */
   #block: Uint8Array | undefined
   #blockUsedBytes = 0
   #byteCount = 0
+
+  constructor (blocks: ReceiveBlocks) {
+    this.#blocks = blocks
+  }
 
   get byteCount (): number {
     return this.#byteCount
@@ -82,7 +110,7 @@ export class ReceiveQueue {
     let at = 0
     while (at < bytes.length) {
       if (this.#block === undefined) {
-        this.#block = Buffer.allocUnsafeSlow(this.#nextBlockBytes(bytes.length - at, roomBytes))
+        this.#block = this.#blocks.take(this.#nextBlockBytes(bytes.length - at, roomBytes))
         this.#blockUsedBytes = 0
       }
       const count = Math.min(bytes.length - at, this.#block.length - this.#blockUsedBytes)

@@ -1,12 +1,13 @@
 /** What a session knows of one channel: offsets, credit and queues of both directions. Pure; only session-core changes it. */
 import type { CarrierError } from '../base/index.ts'
 import { ReceiveQueue, SendQueue } from './byte-queues.ts'
+import type { ReceiveBlocks } from './byte-queues.ts'
 import { RetainedQueue } from './retained.ts'
 import type { RetainedBudget } from './retained.ts'
 
 /** The user of a channel: the Duplex, or a test. Called synchronously; must not throw. */
 export interface ChannelListener {
-  /** The answer to one `read`; the view may be kept. */
+  /** The answer to one `read`; the view may be kept, or given back with `recycle`. */
   onBytes: (bytes: Uint8Array) => void
   /** The answer to a `read` after the last byte: the other side ended, and everything it sent was delivered. */
   onEnd: () => void
@@ -58,7 +59,7 @@ export class ChannelCore {
   isSending = false
 
   receiveState: 'open' | 'fin-received' | 'ended' = 'open'
-  readonly receiveQueue = new ReceiveQueue()
+  readonly receiveQueue: ReceiveQueue
   receivedBytes = 0
   /** Handed to the reader. */
   deliveredBytes = 0
@@ -84,7 +85,7 @@ export class ChannelCore {
   /** Inbound channels hold their place in the open credit until their handler is done too. */
   isSettled: boolean
 
-  constructor (init: { id: number, kind: string, isLocal: boolean, sendLimitBytes: number, grantedBytes: number, openMessage?: Uint8Array, nowMs: number, retained: RetainedBudget }) {
+  constructor (init: { id: number, kind: string, isLocal: boolean, sendLimitBytes: number, grantedBytes: number, openMessage?: Uint8Array, nowMs: number, retained: RetainedBudget, receiveBlocks: ReceiveBlocks }) {
     this.id = init.id
     this.kind = init.kind
     this.isLocal = init.isLocal
@@ -95,6 +96,7 @@ export class ChannelCore {
     this.grantedBytes = init.grantedBytes
     this.windowBytes = init.grantedBytes
     this.tuneStartMs = init.nowMs
+    this.receiveQueue = new ReceiveQueue(init.receiveBlocks)
     this.unacked = new RetainedQueue(init.retained)
     this.resend = new RetainedQueue(init.retained)
   }

@@ -3,7 +3,7 @@ import { Duplex } from 'node:stream'
 import { CarrierError, toCarrierError } from '../base/index.ts'
 import type { ChannelCore, ChannelListener } from './channel-core.ts'
 import type { SessionCore } from './session-core.ts'
-import type { Channel, SessionPeer } from './types.ts'
+import type { ByteSink, Channel, SessionPeer } from './types.ts'
 
 /** Bytes that a writer may be ahead of the session before `write` returns false. */
 const WRITE_AHEAD_BYTES = 64 * 1024
@@ -25,6 +25,7 @@ export class ChannelStream extends Duplex implements Channel, ChannelListener {
   /** The reader took the last bytes at once; it may have more. */
   #isReaderFree = false
   #isPulling = false
+  #sink: ByteSink | undefined
 
   constructor (session: SessionCore, core: ChannelCore, peer: SessionPeer) {
     // read-ahead stays in the core, where credit counts it and small pieces are packed
@@ -51,10 +52,21 @@ export class ChannelStream extends Duplex implements Channel, ChannelListener {
     return this.#acceptedBytes
   }
 
+  readTo (sink: ByteSink): void {
+    if (this.#sink !== undefined || this.readableFlowing !== null || this.readableLength > 0) throw new CarrierError('ERR_INVALID_ARGUMENT', 'this channel has a reader already')
+    this.#sink = sink
+    this.#session.read(this.#core)
+  }
+
+  readMore (): void {
+    if (this.#isPulling) this.#isReaderFree = true
+    else this.#session.read(this.#core)
+  }
+
   // ---- node:stream asks
 
   override _read (): void {
-    this.#session.read(this.#core)
+    if (this.#sink === undefined) this.#session.read(this.#core)
   }
 
   override _write (chunk: Buffer, _encoding: BufferEncoding, done: Done): void {
@@ -97,7 +109,7 @@ export class ChannelStream extends Duplex implements Channel, ChannelListener {
   onBytes (bytes: Uint8Array): void {
     // a listener of the user's that throws costs this channel, not the session that carries the others
     try {
-      this.#isReaderFree = this.push(bytes)
+      this.#isReaderFree = this.#sink === undefined ? this.push(bytes) : this.#sink(bytes, () => { this.#session.recycle(bytes) })
     } catch (err) {
       this.#isReaderFree = false
       this.destroy(toCarrierError(err))
@@ -114,6 +126,8 @@ export class ChannelStream extends Duplex implements Channel, ChannelListener {
   onEnd (): void {
     try {
       this.push(null)
+      // nobody else lets it flow to its end
+      if (this.#sink !== undefined) this.resume()
     } catch (err) {
       this.destroy(toCarrierError(err))
     }

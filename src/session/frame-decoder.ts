@@ -7,7 +7,7 @@ export interface FrameSink {
   onFrame: (frame: Frame) => void
   /** A data frame begins; its payload follows in one or more `onDataBytes`. */
   onData: (channelId: number, offsetBytes: number, payloadBytes: number) => void
-  /** A view into what was pushed: valid for ever, but it keeps the whole pushed chunk alive. */
+  /** A view into what was pushed: valid during the call only. */
   onDataBytes: (bytes: Uint8Array) => void
 }
 
@@ -65,12 +65,12 @@ export class FrameDecoder {
     this.#isStopped = true
   }
 
-  /** Decodes `chunk`, which the decoder may keep views of. @throws CarrierError ERR_PROTOCOL, ERR_UNSUPPORTED_VERSION, or what the sink throws */
+  /** Decodes `chunk`, of which no view is kept. @throws CarrierError ERR_PROTOCOL, ERR_UNSUPPORTED_VERSION, or what the sink throws */
   push (chunk: Uint8Array): void {
     let at = 0
     while (at < chunk.length && !this.#isStopped) {
       if (this.#held !== undefined) {
-        this.#held.push(at === 0 ? chunk : chunk.subarray(at))
+        this.#held.push(copyOf(chunk, at))
         this.#heldBytes += chunk.length - at
         if (this.#heldBytes > MAX_HELD_BYTES) throw violation('too many bytes on a link that is not in use')
         return
@@ -148,4 +148,9 @@ export class FrameDecoder {
     this.#phase = 'body'
     this.#neededBytes = this.#type === FRAME_TYPE.data ? 8 : this.#lengthBytes
   }
+}
+
+/** A plain copy of what follows `at`; \`slice\` of a Buffer would be a view. */
+function copyOf (chunk: Uint8Array, at: number): Uint8Array {
+  return new Uint8Array(at === 0 ? chunk : chunk.subarray(at))
 }

@@ -22,6 +22,8 @@ export interface LinkSetCore extends FrameSink {
   resume: (peer: { highestId: number, entries: ResumedEntry[] }) => void
   linkChanged: () => void
   noteRoundTrip: (rttMs: number) => void
+  /** Nothing is under way. */
+  rest: () => void
   readonly inFlightBytes: number
 }
 
@@ -210,6 +212,10 @@ export class LinkSet implements LinkOwner {
   }
 
   // ---- links say
+
+  onQuiet (): void {
+    this.#core.rest()
+  }
 
   onBytes (_link: AttachedLink, byteCount: number): void {
     this.#events.onBytes(byteCount)

@@ -5,7 +5,7 @@ import type { LinkKind } from './types.ts'
 
 /** What a link calls; never before `open`, never after `onClosed`. */
 export interface LinkHandler {
-  /** Received bytes, in order. The link never writes to `chunk` again, so views of it may be kept. */
+  /** Received bytes, in order. They are the link's again after the call: what is needed longer has to be copied. */
   onBytes: (chunk: Uint8Array) => void
   /** Follows a `write` that returned false. */
   onDrain: () => void

@@ -31,9 +31,8 @@ export class SentBlock {
 
 /** Blocks below this size are not worth keeping. */
 const MIN_KEPT_BLOCK_BYTES = 32 * 1024
-/** Blocks that wait to be used again; beyond, memory goes back. */
-const MAX_KEPT_BLOCKS = 16
-const IDLE_BLOCKS = 4
+/** Blocks that wait to be used again; beyond, memory goes back. About what is acknowledged in one go on a fast link. */
+const MAX_KEPT_BLOCKS = 64
 
 /**
  * Memory for messages, used again once everything in it was acknowledged: then the other end has read it, so the link is
@@ -65,10 +64,9 @@ export class BlockStore {
     this.#generation++
   }
 
-  /** Nothing is under way: an idle session keeps little memory, one without channels none. */
-  trim (hasChannels: boolean): void {
-    const keptCount = hasChannels ? IDLE_BLOCKS : 0
-    if (this.#free.length > keptCount) this.#free.length = keptCount
+  /** Nobody sends now: memory goes back. */
+  clear (): void {
+    this.#free = []
   }
 }
 

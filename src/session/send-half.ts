@@ -152,8 +152,8 @@ export class SendHalf {
   /** Writes frames until the message is full or nothing more may go; after `plan`. */
   produce (writer: FrameWriter): void {
     const inFlightBefore = this.#inFlightBytes
-    this.#serve(this.#quick, writer, this.#quickAllowance, QUICK_BYTES)
-    this.#serve(this.#ring, writer, this.#ringAllowance, this.#framePayloadBytes)
+    this.#serve(this.#quick, writer, this.#quickAllowance, QUICK_BYTES, false)
+    this.#serve(this.#ring, writer, this.#ringAllowance, this.#framePayloadBytes, true)
     const sentBytes = this.#inFlightBytes - inFlightBefore
     if (sentBytes > 0) this.rate.noteSent(writer.block, inFlightBefore)
   }
@@ -170,8 +170,8 @@ export class SendHalf {
     }
   }
 
-  /** One turn after the other, with at most `allowedBytes` of data in all and `turnBytes` in each. */
-  #serve (channels: ChannelCore[], writer: FrameWriter, allowedBytes: number, turnBytes: number): void {
+  /** One turn after the other, with at most `allowedBytes` of data in all and `turnBytes` in each frame. */
+  #serve (channels: ChannelCore[], writer: FrameWriter, allowedBytes: number, turnBytes: number, isWholeMessage: boolean): void {
     let leftBytes = allowedBytes
     while (channels.length > 0) {
       const channel = channels[0] as ChannelCore
@@ -188,7 +188,11 @@ export class SendHalf {
         this.#writeData(channel, writer, count)
         leftBytes -= count
       }
-      if (isFinNext && writer.roomBytes >= FIN_BYTES) {
+      // few long pieces instead of many short ones: a message is one turn, and short where the link is slow
+      if (isWholeMessage && !isFinNext && channel.sendableBytes > 0 && Math.min(leftBytes, writer.roomBytes - DATA_HEADER_BYTES) >= MIN_PIECE_BYTES) {
+        channel.isReady = true
+        channels.unshift(channel)
+      } else if (isFinNext && writer.roomBytes >= FIN_BYTES) {
         writer.frame({ type: 'fin', channelId: channel.id, finalBytes: channel.sentBytes })
         channel.sendState = 'fin-sent'
       } else if (channel.sendableBytes > 0 || channel.isFinDue) this.#enqueue(channel)
@@ -218,7 +222,6 @@ export class SendHalf {
 
   #land (byteCount: number): void {
     this.#inFlightBytes -= byteCount
-    if (this.#inFlightBytes === 0) this.blocks.trim(true)
     this.#elsewhereBytes = Math.max(0, this.#elsewhereBytes - byteCount)
   }
 

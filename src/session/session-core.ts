@@ -7,6 +7,7 @@
 import { CarrierError, codeFromWire, LIMITS, wireCode } from '../base/index.ts'
 import type { ErrorCode } from '../base/index.ts'
 import { AckSchedule } from './ack-schedule.ts'
+import { ReceiveBlocks } from './byte-queues.ts'
 import { ChannelCore } from './channel-core.ts'
 import { ClosedChannels } from './closed-channels.ts'
 import { CreditLedger } from './credit-ledger.ts'
@@ -63,6 +64,7 @@ export class SessionCore implements FrameSink {
   /** Open channels by number; those whose open frame has not left are in `#opens` only. */
   readonly #channels = new Map<number, ChannelCore>()
   readonly #closed = new ClosedChannels()
+  readonly #receiveBlocks = new ReceiveBlocks()
   readonly #now: () => number
   #state: 'live' | 'suspended' | 'ended' = 'live'
   #highestRemoteId = 0
@@ -137,7 +139,8 @@ export class SessionCore implements FrameSink {
       grantedBytes: this.#credit.initialBytes,
       openMessage: new Uint8Array(message),
       nowMs: this.#now(),
-      retained: this.#sending.retained
+      retained: this.#sending.retained,
+      receiveBlocks: this.#receiveBlocks
     })
     this.#opens.add(channel)
     this.#wake()
@@ -169,6 +172,11 @@ export class SessionCore implements FrameSink {
     this.#receiving.read(channel)
   }
 
+  /** The reader is done with what `onBytes` gave it, for good: its memory may be used again. At most once for each. */
+  recycle (bytes: Uint8Array): void {
+    if (this.#channels.size > 0) this.#receiveBlocks.give(bytes)
+  }
+
   /** Ends both directions at once and tells the peer why. */
   reset (channel: ChannelCore, err: CarrierError): void {
     if (channel.isClosed) return
@@ -191,6 +199,12 @@ export class SessionCore implements FrameSink {
   /** All delayed acknowledgements are due now. */
   flushAcks (): void {
     this.#acks.flush()
+  }
+
+  /** Nothing is under way: memory that was kept to be used again goes back. */
+  rest (): void {
+    this.#sending.blocks.clear()
+    this.#receiveBlocks.clear()
   }
 
   /** A round trip of the link that was measured otherwise, in milliseconds. */
@@ -347,7 +361,7 @@ export class SessionCore implements FrameSink {
     if (ordinal > this.#credit.openLimitCount) throw violation(`channel ${id} is beyond the open credit`)
     this.#highestRemoteId = id
     this.#credit.noteOpened(ordinal)
-    const channel = new ChannelCore({ id, kind, isLocal: false, sendLimitBytes: this.#peerLimits.channelCreditBytes, grantedBytes: this.#credit.initialBytes, nowMs: this.#now(), retained: this.#sending.retained })
+    const channel = new ChannelCore({ id, kind, isLocal: false, sendLimitBytes: this.#peerLimits.channelCreditBytes, grantedBytes: this.#credit.initialBytes, nowMs: this.#now(), retained: this.#sending.retained, receiveBlocks: this.#receiveBlocks })
     this.#channels.set(id, channel)
     if (this.#credit.isOpenCreditDue) this.#wake()
     this.#events.onOpen(channel, message)
@@ -479,7 +493,7 @@ export class SessionCore implements FrameSink {
     channel.isClosed = true
     channel.error = err
     this.#channels.delete(channel.id)
-    if (this.#channels.size === 0) this.#sending.blocks.trim(false)
+    if (this.#channels.size === 0) this.rest()
     if (channel.isLocal) this.#opens.remove(channel)
     this.#sending.drop(channel)
     channel.receiveQueue.clear()

@@ -1,7 +1,7 @@
 /** The data path of a TLS link whose other end is proven. */
 import type { Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
-import { CarrierError, LIMITS, toCarrierError } from '../base/index.ts'
+import { CarrierError, LIMITS, readInto, toCarrierError } from '../base/index.ts'
 import type { Clock, Timer } from '../base/index.ts'
 import type { Link, LinkHandler } from './link.ts'
 import { destroyTls, errorCodeText } from './tls-handshake.ts'
@@ -15,6 +15,8 @@ import type { TlsLinkInit } from './tls-link-init.ts'
 const MESSAGE_BYTES = 5 * 16_384
 /** One message is on its way through the kernel, the next is ready: node:tls then never joins two into a copy. */
 const QUEUED_MESSAGES = 2
+/** OpenSSL gives one record at a time. */
+const READ_BYTES = 16_384
 
 /** Makes a link of a TLS socket; called in the event that proved the other end, so that no event is missed. */
 export function createTlsPipe (components: { clock: Clock }, init: { tls: TLSSocket, socket: Socket } & Pick<TlsLinkInit, 'kind' | 'path' | 'relayPeerId'>): Link {
@@ -30,6 +32,7 @@ export function createTlsPipe (components: { clock: Clock }, init: { tls: TLSSoc
   let isDrainOwed = false
 
   function onData (chunk: Uint8Array): void {
+    if (lost !== undefined) return
     try {
       handler?.onBytes(chunk)
     } catch (err) {
@@ -82,8 +85,17 @@ export function createTlsPipe (components: { clock: Clock }, init: { tls: TLSSoc
         return
       }
       handler = next
-      tls.on('data', onData)
+      const memory = Buffer.allocUnsafeSlow(READ_BYTES)
+      const isReading = readInto(tls, {
+        buffer: () => memory,
+        onRead: (byteCount) => {
+          onData(byteCount === READ_BYTES ? memory : memory.subarray(0, byteCount))
+          return !isPaused && lost === undefined
+        }
+      }, onData)
+      if (!isReading) tls.on('data', onData)
       if (isPaused) tls.pause()
+      else tls.resume()
     },
     write: (message) => {
       if (lost !== undefined || ending !== undefined) return true

@@ -20,7 +20,17 @@ export interface Channel extends Duplex {
   /** Bytes delivered to the reader and accepted from the writer so far. */
   readonly bytesRead: number
   readonly bytesWritten: number
+  /**
+   * Hands everything that comes in to `sink` instead of the readable side, which then only tells the end: for those who pass
+   * bytes on, it spares new memory for each piece. Once, and before anything was read. @throws CarrierError ERR_INVALID_ARGUMENT
+   */
+  readTo: (sink: ByteSink) => void
+  /** The sink, which had answered false, takes more. */
+  readMore: () => void
 }
+
+/** Takes bytes; true asks for more at once. They stay as they are until \`done\`, which says that nobody needs them any more: call it once, or never. */
+export type ByteSink = (bytes: Uint8Array, done: () => void) => boolean
 
 /** Who is at the other end. */
 export interface SessionPeer { device: Did, owner: Did }

@@ -17,7 +17,7 @@ const HELP = `usage: npm run bench -- [--wan] [--memory] [--all] [--quick] [--ro
   --quick       2 short rounds: shows that everything runs, no figures to quote
   --rounds N    rounds per subject; at least 7 for figures that are quoted (default 7)
   --seconds S   length of each bulk transfer on loopback (default 1)
-  --only TEXT   subjects on loopback whose name contains TEXT
+  --only TEXT   subjects on loopback whose name contains TEXT, or one of several: a,b
   --json FILE   writes rounds, medians, gates and the facts of the machine
 `
 

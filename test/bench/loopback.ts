@@ -26,7 +26,7 @@ export async function runLoopback (init: LoopbackInit): Promise<unknown> {
   const results: SubjectResult[] = []
   const runners: Runner[] = []
   try {
-    for (const subject of SUBJECTS.filter((one) => one.name.includes(init.only))) {
+    for (const subject of SUBJECTS.filter((one) => init.only.split(',').some((text) => one.name.includes(text)))) {
       const result: SubjectResult = { name: subject.name, rounds: [], routes: [], failures: [] }
       results.push(result)
       const running = await startOrSay(subject)

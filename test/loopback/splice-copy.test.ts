@@ -5,11 +5,9 @@ import { once } from 'node:events'
 import type { Socket } from 'node:net'
 import { describe, test } from 'node:test'
 import type { TestContext } from 'node:test'
-import { LIMITS, systemClock } from '../../src/base/index.ts'
-import { createBufferPool } from '../../src/bootstrap/buffer-pool.ts'
-import type { BufferPool } from '../../src/bootstrap/buffer-pool.ts'
+import { createBufferPool, LIMITS, readInto, systemClock } from '../../src/base/index.ts'
+import type { BufferPool } from '../../src/base/index.ts'
 import { createByteRate } from '../../src/bootstrap/byte-rate.ts'
-import { reuseBuffers } from '../../src/bootstrap/reused-socket.ts'
 import { joinSplice } from '../../src/bootstrap/splice-copy.ts'
 import type { Splice, SpliceCopyInit } from '../../src/bootstrap/splice-copy.ts'
 import { LARGE_BUFFER_BYTES } from '../../src/bootstrap/splice-leg.ts'
@@ -176,7 +174,7 @@ test('a handle of another shape is left alone, and a pool that is used up means 
   const { accepted } = await tcpPair(t)
   const before = (accepted as unknown as { _handle: object })._handle
   ;(accepted as unknown as { _handle: object })._handle = { reading: false }
-  assert.equal(reuseBuffers(accepted, { buffer: new Uint8Array(1), callback: () => true }), undefined)
+  assert.equal(readInto(accepted, { buffer: () => new Uint8Array(1), onRead: () => true }, () => {}), false)
   ;(accepted as unknown as { _handle: object })._handle = before
 
   const [one, other] = [await tcpPair(t), await tcpPair(t)]

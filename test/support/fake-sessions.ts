@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { Duplex } from 'node:stream'
 import { CarrierError, codeFromWire, createEmitter, LIMITS, silentLogger, toCarrierError, wireCode } from '../../src/base/index.ts'
 import type { Did } from '../../src/identity/index.ts'
-import type { Channel, ChannelHandler, Session, SessionEvents, SessionManager, SessionPeer } from '../../src/session/index.ts'
+import type { ByteSink, Channel, ChannelHandler, Session, SessionEvents, SessionManager, SessionPeer } from '../../src/session/index.ts'
 
 /** Two joined managers and what can go wrong between them. */
 export interface FakeSessionPair {
@@ -208,6 +208,16 @@ class FakeChannel extends Duplex implements Channel {
     this.destroy(error)
   }
 
+  readTo (sink: ByteSink): void {
+    this.on('data', (bytes: Buffer) => {
+      if (!sink(bytes, () => {})) this.pause()
+    })
+  }
+
+  readMore (): void {
+    this.resume()
+  }
+
   override _write (chunk: Buffer, _encoding: string, callback: (err?: Error | null) => void): void {
     setImmediate(() => {
       const other = this.#other
@@ -217,7 +227,8 @@ class FakeChannel extends Duplex implements Channel {
       }
       this.bytesWritten += chunk.length
       other.bytesRead += chunk.length
-      if (other.push(chunk)) callback()
+      // the writer's memory is its own again after the callback
+      if (other.push(Buffer.from(chunk))) callback()
       else other.#waiting = callback
     })
   }

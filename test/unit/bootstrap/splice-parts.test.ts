@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { createBufferPool } from '../../../src/bootstrap/buffer-pool.ts'
+import { createBufferPool } from '../../../src/base/buffer-pool.ts'
 import { createByteRate } from '../../../src/bootstrap/byte-rate.ts'
 import { createSpliceAccounts } from '../../../src/bootstrap/splice-accounts.ts'
 import { createFakeClock } from '../../support/fake-clock.ts'

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
+import { ReceiveBlocks } from '../../../src/session/byte-queues.ts'
 import { AckSchedule } from '../../../src/session/ack-schedule.ts'
 import { ChannelCore } from '../../../src/session/channel-core.ts'
 import { CreditPool } from '../../../src/session/credit-pool.ts'
@@ -10,7 +11,7 @@ function setup (): { acks: AckSchedule, clock: { nowMs: number }, seen: { due: n
   const seen = { due: 0, delayed: 0 }
   const acks = new AckSchedule({ now: () => clock.nowMs }, { onDue: () => { seen.due++ }, onDelayed: () => { seen.delayed++ } })
   const retained = new RetainedBudget(new CreditPool(1_000_000), new BlockStore())
-  return { acks, clock, seen, channel: (id) => new ChannelCore({ id, kind: 'test', isLocal: false, sendLimitBytes: 0, grantedBytes: 16_384, nowMs: 0, retained }) }
+  return { acks, clock, seen, channel: (id) => new ChannelCore({ id, kind: 'test', isLocal: false, sendLimitBytes: 0, grantedBytes: 16_384, nowMs: 0, retained, receiveBlocks: new ReceiveBlocks() }) }
 }
 
 /** Takes everything that is due, as the core does; the result is the ids. */

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { LIMITS } from '../../../src/base/index.ts'
+import { ReceiveBlocks } from '../../../src/session/byte-queues.ts'
 import { ChannelCore } from '../../../src/session/channel-core.ts'
 import { CreditLedger } from '../../../src/session/credit-ledger.ts'
 import { CreditPool } from '../../../src/session/credit-pool.ts'
@@ -16,7 +17,7 @@ class Transfer {
 
   constructor (ledger: CreditLedger, pool: CreditPool) {
     this.#ledger = ledger
-    this.channel = new ChannelCore({ id: 2, kind: 'test', isLocal: false, sendLimitBytes: 0, grantedBytes: ledger.initialBytes, nowMs: 0, retained: new RetainedBudget(pool.retained, new BlockStore()) })
+    this.channel = new ChannelCore({ id: 2, kind: 'test', isLocal: false, sendLimitBytes: 0, grantedBytes: ledger.initialBytes, nowMs: 0, retained: new RetainedBudget(pool.retained, new BlockStore()), receiveBlocks: new ReceiveBlocks() })
   }
 
   /** Everything that was granted arrives and is read at `nowMs`, but no more than `maxBytes`; the result is how much that was. */

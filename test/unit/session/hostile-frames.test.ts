@@ -3,7 +3,7 @@ import { describe, it } from 'node:test'
 import fc from 'fast-check'
 import { CarrierError, LIMITS } from '../../../src/base/index.ts'
 import { CreditPool } from '../../../src/session/credit-pool.ts'
-import { ReceiveQueue } from '../../../src/session/byte-queues.ts'
+import { ReceiveBlocks, ReceiveQueue } from '../../../src/session/byte-queues.ts'
 import { encodeSessionFrame, writeDataHeader } from '../../../src/session/frames.ts'
 import type { Frame } from '../../../src/session/frames.ts'
 import { carry, End, pattern, settle } from './support.ts'
@@ -116,7 +116,7 @@ describe('session core against a hostile peer', () => {
   })
 
   it('I8: one byte per frame costs about one byte of memory, and small views do not keep large chunks alive', () => {
-    const queue = new ReceiveQueue()
+    const queue = new ReceiveQueue(new ReceiveBlocks())
     const chunk = new Uint8Array(65_536)
     for (let index = 0; index < 100_000; index++) queue.add(chunk.subarray(index % 65_536, (index % 65_536) + 1), 100_000)
     let pieces = 0
@@ -130,7 +130,7 @@ describe('session core against a hostile peer', () => {
   })
 
   it('I8: a block is never larger than what the channel may bring', () => {
-    const queue = new ReceiveQueue()
+    const queue = new ReceiveQueue(new ReceiveBlocks())
     queue.add(new Uint8Array(4096), 16_384)
     assert.ok((queue.shift()?.buffer.byteLength ?? Infinity) <= 16_384)
     queue.add(new Uint8Array(12_288), 12_288)
@@ -139,7 +139,7 @@ describe('session core against a hostile peer', () => {
 
   it('I8: queues keep order and every byte whatever the sizes are', () => {
     fc.assert(fc.property(fc.array(fc.tuple(fc.integer({ min: 0, max: 9000 }), fc.boolean()), { maxLength: 60, size: 'max' }), (steps) => {
-      const queue = new ReceiveQueue()
+      const queue = new ReceiveQueue(new ReceiveBlocks())
       const added: Uint8Array[] = []
       const taken: Uint8Array[] = []
       for (const [size, shouldShift] of steps) {

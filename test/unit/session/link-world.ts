@@ -68,7 +68,12 @@ export class MemoryLink implements Link {
     const all = Buffer.concat(this.wire)
     const count = Math.min(all.length, maxBytes)
     this.wire = count < all.length ? [new Uint8Array(all.subarray(count))] : []
-    if (!other.isOver) other.#handler?.onBytes(new Uint8Array(all.subarray(0, count)))
+    if (!other.isOver) {
+      const bytes = new Uint8Array(all.subarray(0, count))
+      other.#handler?.onBytes(bytes)
+      // the memory is the link's again: whoever kept a view of it reads nonsense
+      bytes.fill(0xee)
+    }
     if (this.#isDrainOwed && this.wire.length < this.capacity && !this.isOver) {
       this.#isDrainOwed = false
       this.#handler?.onDrain()

