@@ -24,16 +24,49 @@ export interface Metrics {
   names: () => string[]
 }
 
+/** What was added since the metrics were last read: some counters are fed for each piece of data, and the library hashes labels each time. */
+interface Sum { values: MetricLabels, amount: number }
+
+const NO_LABELS: MetricLabels = {}
+
+function keyOf (values: MetricLabels, labels: readonly string[]): string {
+  const [first] = labels
+  if (first === undefined) return ''
+  return labels.length === 1 ? values[first] ?? '' : labels.map((label) => values[label] ?? '').join('\0')
+}
+
+function settle (metric: Counter, sums: Map<string, Sum>): void {
+  for (const sum of sums.values()) {
+    metric.inc(sum.values, sum.amount)
+    sum.amount = 0
+  }
+}
+
 /** A registry of its own; asking twice for one name gives the same metric. */
 export function createMetrics (): Metrics {
   const registry = new Registry()
   const known = new Map<string, Counter | Gauge | Histogram>()
+  const sumsOf = new Map<string, Map<string, Sum>>()
 
   return {
     counter: (name, help, labels = []) => {
-      const metric = (known.get(name) ?? new Counter({ name, help, labelNames: labels, registers: [registry] })) as Counter
+      const sums = sumsOf.get(name) ?? new Map<string, Sum>()
+      sumsOf.set(name, sums)
+      const metric = (known.get(name) ?? new Counter({ name, help, labelNames: labels, registers: [registry], collect () { settle(this, sums) } })) as Counter
       known.set(name, metric)
-      return { add: (amount = 1, values = {}) => { metric.inc(values, amount) } }
+      return {
+        add: (amount = 1, values = NO_LABELS) => {
+          const key = keyOf(values, labels)
+          let sum = sums.get(key)
+          if (sum === undefined) {
+            // wrong labels throw here and not where they are read
+            metric.inc(values, 0)
+            sum = { values, amount: 0 }
+            sums.set(key, sum)
+          }
+          sum.amount += amount
+        }
+      }
     },
     gauge: (name, help, labels = [], collect) => {
       const metric = (known.get(name) ?? new Gauge({

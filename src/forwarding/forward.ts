@@ -18,6 +18,7 @@ import type { ForwardingMetrics } from './metrics.ts'
 import { probeService } from './probe.ts'
 import type { Forward, ItemSource } from './types.ts'
 import { createWaker } from './waker.ts'
+import { encodeTcpOpening } from './wire.ts'
 
 /** What a forward needs. */
 export interface ForwardComponents {
@@ -86,6 +87,7 @@ export function createForward (components: ForwardComponents, init: ForwardInit)
       waker.wake()
     }
   })
+  const opening = encodeTcpOpening({ service: init.service, probe: false })
   let state: ForwardState = INITIAL_STATE
   let provenAt: number | undefined
   let attempt = 0
@@ -230,9 +232,13 @@ export function createForward (components: ForwardComponents, init: ForwardInit)
   async function carry (socket: Socket, signal: AbortSignal): Promise<void> {
     const result = await carryLocalConnection({
       socket,
-      service: init.service,
+      opening,
       clock,
       signal,
+      liveSession: () => {
+        const friend = init.friend()
+        return friend === undefined ? undefined : liveSession(sessions, friend)
+      },
       openSession: async (waiting) => {
         const friend = init.friend()
         if (friend === undefined) throw new CarrierError('ERR_UNKNOWN_FRIEND', `no friend is called "${init.who}"`)

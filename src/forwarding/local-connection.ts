@@ -5,13 +5,16 @@ import type { Clock } from '../base/index.ts'
 import type { Session } from '../session/index.ts'
 import { join, resetSocket } from './join.ts'
 import type { JoinOutcome } from './join.ts'
-import { CHANNEL_KIND, encodeTcpOpening } from './wire.ts'
+import { CHANNEL_KIND } from './wire.ts'
 
 /** What a local connection needs. */
 export interface LocalConnectionInit {
   socket: Socket
-  service: string
+  /** Opening message of its channel. */
+  opening: Uint8Array
   clock: Clock
+  /** The session that is live now, if there is one. */
+  liveSession: () => Session | undefined
   openSession: (signal: AbortSignal) => Promise<Session>
   /** Fires when the forward closes; its reason goes to the friend. */
   signal: AbortSignal
@@ -31,14 +34,14 @@ export async function carryLocalConnection (init: LocalConnectionInit): Promise<
   socket.on('error', () => {})
   let session: Session
   try {
-    session = await waitForSession(init)
+    session = init.liveSession() ?? await waitForSession(init)
   } catch (err) {
     resetSocket(socket)
     return { kind: 'no-session', error: toCarrierError(err, 'ERR_CANCELLED') }
   }
   let channel
   try {
-    channel = session.openChannel(CHANNEL_KIND.tcp, encodeTcpOpening({ service: init.service, probe: false }))
+    channel = session.openChannel(CHANNEL_KIND.tcp, init.opening)
   } catch (err) {
     resetSocket(socket)
     return { kind: 'no-session', error: toCarrierError(err) }

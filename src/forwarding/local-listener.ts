@@ -2,7 +2,7 @@
 import { createServer } from 'node:net'
 import type { Server, Socket } from 'node:net'
 import { CarrierError, errorMessage, LIMITS } from '../base/index.ts'
-import { formatHostPort } from './host-port.ts'
+import { formatHostPort, isLoopback } from './host-port.ts'
 import type { HostPort } from './host-port.ts'
 
 /** What the owner of a listener is told. */
@@ -40,7 +40,8 @@ export function createLocalListener (init: LocalListenerInit): LocalListener {
   return {
     bind: async (address) => {
       close()
-      const candidate = createServer({ allowHalfOpen: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: LIMITS.socketKeepAliveMs })
+      // programs of this machine need no probes: the kernel tells when they go
+      const candidate = createServer({ allowHalfOpen: true, noDelay: true, keepAlive: !isLoopback(address.host), keepAliveInitialDelay: LIMITS.socketKeepAliveMs })
       server = candidate
       candidate.on('connection', init.onConnection)
       await new Promise<void>((resolve, reject) => {

@@ -2,6 +2,7 @@
 import { connect } from 'node:net'
 import type { Socket } from 'node:net'
 import { CarrierError, errorCode, errorMessage, LIMITS } from '../base/index.ts'
+import { isLoopback } from './host-port.ts'
 import { formatTarget } from './service-target.ts'
 import type { ServiceTarget } from './types.ts'
 
@@ -15,7 +16,7 @@ export async function connectTarget (target: ServiceTarget, signal: AbortSignal)
   if (signal.aborted) throw reasonOf(signal, target)
   const socket = target.kind === 'unix'
     ? connect({ path: target.path, allowHalfOpen: true })
-    : connect({ host: target.host, port: target.port, allowHalfOpen: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: LIMITS.socketKeepAliveMs })
+    : connect({ host: target.host, port: target.port, allowHalfOpen: true, noDelay: true, keepAlive: !isLoopback(target.host), keepAliveInitialDelay: LIMITS.socketKeepAliveMs })
   // whoever joins the socket hears of its failure; between two owners nobody needs to
   socket.on('error', () => {})
   await new Promise<void>((resolve, reject) => {

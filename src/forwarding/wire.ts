@@ -34,11 +34,29 @@ export function encodeTcpOpening (opening: TcpOpening): Uint8Array {
   return encodeCbor({ v: VERSION, service: opening.service, ...(opening.probe ? { probe: true } : {}) })
 }
 
+/** Openings that were decoded: friends ask for the same few services again and again. */
+const decoded = new Map<string, TcpOpening>()
+const MAX_DECODED_COUNT = 256
+
 /** @throws CarrierError ERR_PROTOCOL, ERR_UNSUPPORTED_VERSION */
 export function decodeTcpOpening (bytes: Uint8Array): TcpOpening {
+  if (bytes.length > MAX_OPENING_BYTES) return decodeNewOpening(bytes)
+  const key = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('latin1')
+  const known = decoded.get(key)
+  if (known !== undefined) return known
+  const opening = decodeNewOpening(bytes)
+  if (decoded.size >= MAX_DECODED_COUNT) decoded.clear()
+  decoded.set(key, opening)
+  return opening
+}
+
+/** Longer than any that is right. */
+const MAX_OPENING_BYTES = 256
+
+function decodeNewOpening (bytes: Uint8Array): TcpOpening {
   checkVersion(bytes)
   const { service, probe } = decodeCbor(tcpOpening, bytes)
-  return { service, probe: probe === true }
+  return Object.freeze({ service, probe: probe === true })
 }
 
 /** Encodes the opening message of kind `services`. */

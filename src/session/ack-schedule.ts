@@ -1,12 +1,13 @@
 /** Which channels owe the peer an acknowledgement, and how soon. */
+import { LIMITS } from '../base/index.ts'
 import type { ChannelCore } from './channel-core.ts'
 
 /** Whom the schedule wakes. */
 export interface AckScheduleEvents {
   /** Acknowledgements are due. Called once until they are taken. */
   onDue: () => void
-  /** Acknowledgements wait; `flush` is to follow within LIMITS.sessionAckDelayMs. Called once until then. */
-  onDelayed: () => void
+  /** Acknowledgements wait; `flush` is to follow within so many milliseconds. Called once until then, and again when it becomes urgent. */
+  onDelayed: (delayMs: number) => void
 }
 
 /**
@@ -52,9 +53,18 @@ export class AckSchedule {
     if (channel.ackState === 'clean') {
       channel.ackState = 'delayed'
       this.#delayed.push(channel)
-      if (this.#delayed.length === 1) this.#events.onDelayed()
+      if (this.#delayed.length === 1) this.#events.onDelayed(LIMITS.sessionAckDelayMs)
     }
     if (this.#delayedBytes >= this.#stepBytes) this.flush()
+  }
+
+  /** `channel` received its fin: in a moment there is often more to say, and one message does for both. */
+  noteEnded (channel: ChannelCore): void {
+    if (channel.ackState === 'clean') {
+      channel.ackState = 'delayed'
+      this.#delayed.push(channel)
+    }
+    if (channel.ackState === 'delayed') this.#events.onDelayed(LIMITS.sessionEndAckDelayMs)
   }
 
   /** Something that the peer should know at once. */

@@ -94,7 +94,10 @@ export class ChannelStream extends Duplex implements Channel, ChannelListener {
     const unfinished = [this.#writeDone, this.#finalDone]
     this.#writeDone = undefined
     this.#finalDone = undefined
-    if (!this.#core.isClosed || unfinished.some((call) => call !== undefined)) {
+    const hasUnfinished = unfinished.some((call) => call !== undefined)
+    // complete but for our last ack, which is on its way
+    const isOver = this.#core.isClosed || (err === null && this.#core.isDone)
+    if (!isOver || hasUnfinished) {
       const reason = err === null ? new CarrierError('ERR_RESET', 'the channel was given up on this side') : toCarrierError(err)
       this.#session.reset(this.#core, reason)
       // a writer that waits for its callback, and those behind it, would wait for ever

@@ -40,13 +40,15 @@ export interface LinkKeeperInit {
 export interface LinkKeeper {
   /** Something about the session changed: look again what it should have. */
   review: (session: LiveSession) => void
+  /** A channel was opened: `review`, but not for each of many. */
+  used: (session: LiveSession) => void
   /** The session has ended. */
   forget: (session: LiveSession) => void
   stop: () => void
 }
 
 /** What is under way for one session. */
-interface Care { timer: Timer | undefined, dueMs: number, isOpening: boolean, joining: { link: Link, resolve: (isJoined: boolean) => void } | undefined, failureCount: number, notBeforeMs: number }
+interface Care { timer: Timer | undefined, dueMs: number, isOpening: boolean, joining: { link: Link, resolve: (isJoined: boolean) => void } | undefined, failureCount: number, notBeforeMs: number, inUseAtMs: number | undefined }
 
 /** The better, the higher. */
 const RANK: Readonly<Record<LinkKind, number>> = { stream: 1, splice: 2, direct: 3 }
@@ -67,6 +69,7 @@ export function createLinkKeeper (components: LinkKeeperComponents, init: LinkKe
 
   return {
     review,
+    used,
     forget: (session) => {
       cares.get(session)?.timer?.cancel()
       cares.delete(session)
@@ -77,9 +80,15 @@ export function createLinkKeeper (components: LinkKeeperComponents, init: LinkKe
     }
   }
 
+  function used (session: LiveSession): void {
+    const inUseAtMs = cares.get(session)?.inUseAtMs
+    if (inUseAtMs === undefined || clock.monotonicMs() - inUseAtMs >= LIMITS.linkReviewMs) review(session)
+  }
+
   function review (session: LiveSession): void {
     if (tasks.signal.aborted || session.state !== 'live' || !session.features.has('resume')) return
-    const care = cares.get(session) ?? { timer: undefined, dueMs: 0, isOpening: false, joining: undefined, failureCount: 0, notBeforeMs: 0 }
+    const care = cares.get(session) ?? { timer: undefined, dueMs: 0, isOpening: false, joining: undefined, failureCount: 0, notBeforeMs: 0, inUseAtMs: undefined }
+    care.inUseAtMs = session.isInUse ? clock.monotonicMs() : undefined
     cares.set(session, care)
     if (session.links.all().some((one) => one.link === care.joining?.link)) care.joining?.resolve(true)
     care.timer?.cancel()

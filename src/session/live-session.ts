@@ -59,6 +59,9 @@ export interface LiveSessionInit {
   epoch: number
 }
 
+const INWARD = { direction: 'in' }
+const OUTWARD = { direction: 'out' }
+
 /** Pass its links here; everything else it does by itself. */
 export class LiveSession implements Session {
   readonly peer: SessionPeer
@@ -75,6 +78,7 @@ export class LiveSession implements Session {
   #shown: AttachedLink
   #isFlushPlanned = false
   #ackTimer: Timer | undefined
+  #ackDueMs = 0
   #lost: { sinceMs: number, timer: Timer } | undefined
   readonly #liveWaiters = new Set<PromiseWithResolvers<undefined>>()
   #ticketWaiters: Array<(answer: { port: number, ticket: Uint8Array }) => void> = []
@@ -104,13 +108,13 @@ export class LiveSession implements Session {
       onAckDue: () => { setImmediate(() => { this.#flush() }) },
       // a read of the link brings several pieces: one by one each of them would cost the reader a turn and a system call
       onDeliveryDue: () => { setImmediate(() => { this.#core.deliver() }) },
-      onAckDelayed: () => { this.#planAcks() },
+      onAckDelayed: (delayMs) => { this.#planAcks(delayMs) },
       onOpen: (channel, message) => { this.#receiveChannel(channel, message) }
     })
     this.links = new LinkSet({ clock: components.clock, core: this.#core }, {
       isController: init.isController, sessionId: init.id, token: init.token, canResume: init.features.has('resume'), canDialLinks: init.features.has('direct')
     }, {
-      onBytes: (byteCount) => { components.metrics.bytes.add(byteCount, { direction: 'in' }) },
+      onBytes: (byteCount) => { components.metrics.bytes.add(byteCount, INWARD) },
       onReady: () => { this.#flush() },
       onSwitched: (from, to) => { this.#switched(from, to) },
       onLost: (err) => { this.#loseLink(err) },
@@ -317,7 +321,7 @@ export class LiveSession implements Session {
     for (let link = this.links.sending; link?.isReady === true; link = this.links.sending) {
       const message = this.#core.produce(link.link.messageBytes)
       if (message !== undefined) {
-        this.#components.metrics.bytes.add(message.length, { direction: 'out' })
+        this.#components.metrics.bytes.add(message.length, OUTWARD)
         link.write(message)
       }
       this.#core.notifySent()
@@ -325,11 +329,16 @@ export class LiveSession implements Session {
     }
   }
 
-  #planAcks (): void {
-    this.#ackTimer ??= this.#components.clock.setTimer(() => {
+  #planAcks (delayMs: number): void {
+    const { clock } = this.#components
+    const dueMs = clock.monotonicMs() + delayMs
+    if (this.#ackTimer !== undefined && this.#ackDueMs <= dueMs) return
+    this.#ackTimer?.cancel()
+    this.#ackDueMs = dueMs
+    this.#ackTimer = clock.setTimer(() => {
       this.#ackTimer = undefined
       this.#core.flushAcks()
-    }, LIMITS.sessionAckDelayMs)
+    }, delayMs)
   }
 
   // ---- inbound channels

@@ -86,7 +86,7 @@ export class ReceiveHalf {
     if (channel.receiveState !== 'open') throw violation(`a second fin of channel ${channel.id}`)
     if (finalBytes !== channel.receivedBytes) throw violation(`a fin of channel ${channel.id} at ${finalBytes} after ${channel.receivedBytes} bytes`)
     channel.receiveState = 'fin-received'
-    this.#components.acks.now(channel)
+    this.#components.acks.noteEnded(channel)
     this.#deliver(channel)
   }
 

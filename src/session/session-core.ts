@@ -31,8 +31,8 @@ export interface SessionCoreEvents {
   onAckDue: () => void
   /** Call `deliver` at the end of this turn of the event loop. Called once until then. */
   onDeliveryDue: () => void
-  /** Acknowledgements wait; call `flushAcks` within LIMITS.sessionAckDelayMs. Called once until then. */
-  onAckDelayed: () => void
+  /** Acknowledgements wait; call `flushAcks` within so many milliseconds. */
+  onAckDelayed: (delayMs: number) => void
   /** An inbound channel; the edge sets a listener or calls `reset`, and `settle` when its handler is done. */
   onOpen: (channel: ChannelCore, message: Uint8Array) => void
 }

@@ -144,7 +144,7 @@ export function createSessionManager (components: SessionManagerComponents, init
           onResumed: sessionResumed,
           onSwitched: (session, from) => { sessionSwitched(session, from) },
           onLinksChanged: keeper.review,
-          onUsed: keeper.review,
+          onUsed: keeper.used,
           onResumeFailed: (session) => { relations.get(session.peer.device)?.resumeFailed() },
           issueTicket: (session) => node.issueLinkTicket(session.peer.device),
           onClosed: sessionClosed
