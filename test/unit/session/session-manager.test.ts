@@ -205,7 +205,9 @@ describe('session manager', () => {
       for (let turn = 0; turn < round % 4; turn++) await settle()
       await clock.advance(LIMITS.sessionAckDelayMs)
       channel.end('thank you')
-      await new Promise((resolve) => { channel.once('close', resolve) })
+      // the acknowledgement of an end waits a moment for company
+      for (let turn = 0; !channel.closed && turn < 1000; turn++) await clock.advance(LIMITS.sessionEndAckDelayMs)
+      assert.equal(channel.closed, true)
       assert.equal(channel.errored, null)
       assert.equal(channel.writableFinished, true)
     }
