@@ -16,7 +16,7 @@ import { tuneGarbageCollector } from './garbage-collector.ts'
 const HELP = `carrier-bootstrap: a relay and DHT server for Carrier nodes
 
 usage: carrier-bootstrap [--config FILE] [--data-dir DIR] [--listen MULTIADDR]... [--announce MULTIADDR]... [--health HOST:PORT]
-                         [--splice HOST:PORT|off] [--announce-splice PORT]
+                         [--splice HOST:PORT|off] [--announce-splice PORT] [--tls-cert FILE --tls-key FILE]
 
   --config FILE          TOML file; an example is deploy/carrier-bootstrap.toml
   --data-dir DIR         where the identity is kept (default ~/.carrier-bootstrap)
@@ -25,10 +25,12 @@ usage: carrier-bootstrap [--config FILE] [--data-dir DIR] [--listen MULTIADDR]..
   --health HOST:PORT     listener for /healthz, /readyz and /metrics (default: a free port on 127.0.0.1)
   --splice HOST:PORT     where legs of splices are taken (default: the addresses of plain TCP, one port above), or off
   --announce-splice PORT splice port that others shall use, when it differs from that
+  --tls-cert FILE        certificate with its chain (PEM), for addresses that end with /tls/ws
+  --tls-key FILE         its key (PEM)
   --version, --help
 
 Flags win over the environment (CARRIER_BOOTSTRAP_CONFIG, _DATA_DIR, _LISTEN, _ANNOUNCE with commas, _HEALTH,
-_SPLICE, _ANNOUNCE_SPLICE; CARRIER_PASSPHRASE_FILE for a sealed identity), the environment wins over the file. The first line on stdout is JSON: {peerId, addresses, health, splice?}; logs go to
+_SPLICE, _ANNOUNCE_SPLICE, _TLS_CERT, _TLS_KEY; CARRIER_PASSPHRASE_FILE for a sealed identity), the environment wins over the file. The first line on stdout is JSON: {peerId, addresses, health, splice?}; logs go to
 stderr. SIGTERM or SIGINT lets running circuits finish; a second one ends at once.
 Exit codes: 0 stopped, 1 failed, 2 wrong usage or configuration.
 `
@@ -105,6 +107,8 @@ function readFlags (argv: string[]) {
         health: { type: 'string' },
         splice: { type: 'string' },
         'announce-splice': { type: 'string' },
+        'tls-cert': { type: 'string' },
+        'tls-key': { type: 'string' },
         help: { type: 'boolean', short: 'h' },
         version: { type: 'boolean' }
       }
@@ -124,7 +128,9 @@ function readConfig (flags: Flags, environment: NodeJS.ProcessEnv): BootstrapCon
     announce: environment['CARRIER_BOOTSTRAP_ANNOUNCE']?.split(','),
     health: environment['CARRIER_BOOTSTRAP_HEALTH'],
     splice: environment['CARRIER_BOOTSTRAP_SPLICE'],
-    'announce-splice': environment['CARRIER_BOOTSTRAP_ANNOUNCE_SPLICE']
+    'announce-splice': environment['CARRIER_BOOTSTRAP_ANNOUNCE_SPLICE'],
+    'tls-cert': environment['CARRIER_BOOTSTRAP_TLS_CERT'],
+    'tls-key': environment['CARRIER_BOOTSTRAP_TLS_KEY']
   })
   return composeConfig(join(homedir(), '.carrier-bootstrap'), [fromFile, fromEnvironment, toSettings(flags)])
 }
@@ -137,6 +143,8 @@ interface TextSettings {
   health?: string | undefined
   splice?: string | undefined
   'announce-splice'?: string | undefined
+  'tls-cert'?: string | undefined
+  'tls-key'?: string | undefined
 }
 
 function toSettings (values: TextSettings): BootstrapSettings {
@@ -146,8 +154,15 @@ function toSettings (values: TextSettings): BootstrapSettings {
     ...(values.announce === undefined ? {} : { announce: values.announce.map(parseAnnounceAddress) }),
     ...(values.health === undefined ? {} : { health: parseHealthAddress(values.health) }),
     ...(values.splice === undefined ? {} : { splice: parseSpliceAddress(values.splice) }),
-    ...(values['announce-splice'] === undefined ? {} : { announceSplice: parseAnnouncedPort(values['announce-splice']) })
+    ...(values['announce-splice'] === undefined ? {} : { announceSplice: parseAnnouncedPort(values['announce-splice']) }),
+    ...tlsOf(values)
   }
+}
+
+function tlsOf ({ 'tls-cert': certificateFile, 'tls-key': keyFile }: TextSettings): BootstrapSettings {
+  if (certificateFile === undefined && keyFile === undefined) return {}
+  if (certificateFile === undefined || keyFile === undefined) throw new CarrierError('ERR_CONFIG', 'a TLS certificate needs its key, and a key its certificate: give both --tls-cert and --tls-key')
+  return { tls: { certificateFile, keyFile } }
 }
 
 function readConfigFile (file: string): string {

@@ -9,11 +9,14 @@ import type { JsonShapeName } from './json-shapes.ts'
 import { JSON_SHAPES } from './json-shapes.ts'
 import { safeLines, toJson } from './output.ts'
 
-/** The environment variables that Carrier reads; nothing else of the environment has a meaning. */
-export const ENVIRONMENT_VARIABLES = ['CARRIER_DATA_DIR', 'CARRIER_CONFIG', 'CARRIER_RELAYS', 'CARRIER_LISTEN', 'CARRIER_PASSPHRASE_FILE'] as const
+/** The environment variables of Carrier; besides them only {@link PROXY_VARIABLES} have a meaning. */
+export const ENVIRONMENT_VARIABLES = ['CARRIER_DATA_DIR', 'CARRIER_CONFIG', 'CARRIER_RELAYS', 'CARRIER_LISTEN', 'CARRIER_PROXY', 'CARRIER_CA_FILE', 'CARRIER_PASSPHRASE_FILE'] as const
+
+/** Proxies that are set for all programs; in both cases, and of two the small one wins, as elsewhere. */
+export const PROXY_VARIABLES = ['https_proxy', 'HTTPS_PROXY', 'all_proxy', 'ALL_PROXY', 'no_proxy', 'NO_PROXY'] as const
 
 /** Their values; an empty one counts as absent. */
-export type CarrierEnvironment = Partial<Record<(typeof ENVIRONMENT_VARIABLES)[number], string>>
+export type CarrierEnvironment = Partial<Record<(typeof ENVIRONMENT_VARIABLES | typeof PROXY_VARIABLES)[number], string>>
 
 /** One run of a command. */
 export interface CommandContext {
@@ -36,7 +39,7 @@ interface GlobalOptions { dataDir?: string, json?: true }
 
 /** Reads our variables out of an environment. */
 export function readEnvironment (source: NodeJS.ProcessEnv): CarrierEnvironment {
-  const entries = ENVIRONMENT_VARIABLES.flatMap((name) => {
+  const entries = [...ENVIRONMENT_VARIABLES, ...PROXY_VARIABLES].flatMap((name) => {
     const value = source[name]
     return value === undefined || value === '' ? [] : [[name, value]]
   })

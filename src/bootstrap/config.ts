@@ -24,6 +24,8 @@ export interface BootstrapConfig {
   /** Limits of each circuit, announced to both ends; undefined: none. */
   circuitLimits: CircuitLimits | undefined
   relay: HopServerInit
+  /** PEM files for TLS on WebSocket; undefined: there is none. */
+  tls: TlsFiles | undefined
   /** Where legs of splices are taken; `auto`: on the addresses of plain TCP, one port above. */
   splice: SpliceAddress
   /** The splice port that others shall use, when it differs from the bound one. */
@@ -34,11 +36,14 @@ export interface BootstrapConfig {
   spliceBytesPerSecond: number | undefined
 }
 
+/** A certificate with its chain, and its key. */
+export interface TlsFiles { certificateFile: string, keyFile: string }
+
 /** Where the splice port is. */
 export type SpliceAddress = 'auto' | 'off' | HealthAddress
 
 /** Settings of one source, before defaults; absent means not set there. */
-export type BootstrapSettings = Partial<Pick<BootstrapConfig, 'dataDirectory' | 'listen' | 'announce' | 'peers' | 'health' | 'logLevel' | 'maxConnections' | 'drainMs' | 'circuitLimits' | 'relay' | 'splice' | 'announceSplice' | 'spliceCopy' | 'spliceBytesPerSecond'>>
+export type BootstrapSettings = Partial<Pick<BootstrapConfig, 'dataDirectory' | 'listen' | 'announce' | 'peers' | 'health' | 'logLevel' | 'maxConnections' | 'drainMs' | 'circuitLimits' | 'relay' | 'tls' | 'splice' | 'announceSplice' | 'spliceCopy' | 'spliceBytesPerSecond'>>
 
 /** What holds where nothing is configured; the data directory has no default here. */
 export const BOOTSTRAP_DEFAULTS: Omit<BootstrapConfig, 'dataDirectory'> = {
@@ -52,6 +57,7 @@ export const BOOTSTRAP_DEFAULTS: Omit<BootstrapConfig, 'dataDirectory'> = {
   drainMs: LIMITS.relayDrainMs,
   circuitLimits: undefined,
   relay: {},
+  tls: undefined,
   splice: 'auto',
   announceSplice: undefined,
   spliceCopy: 'auto',
@@ -122,8 +128,8 @@ export function spliceAddresses (config: Pick<BootstrapConfig, 'splice' | 'liste
 /** Checks a multiaddr to listen on. @throws CarrierError ERR_CONFIG */
 export function parseListenAddress (text: string): string {
   const names = protocolsOf(text)
-  if (!(names[0] === 'ip4' || names[0] === 'ip6') || names[1] !== 'tcp' || names.length > 3 || (names.length === 3 && names[2] !== 'ws')) {
-    throw new CarrierError('ERR_CONFIG', `"${text}" cannot be listened on: it takes /ip4/…/tcp/PORT or /ip6/…/tcp/PORT, with /ws at the end for WebSocket`)
+  if (!(names[0] === 'ip4' || names[0] === 'ip6') || names[1] !== 'tcp' || !['', 'ws', 'tls/ws'].includes(names.slice(2).join('/'))) {
+    throw new CarrierError('ERR_CONFIG', `"${text}" cannot be listened on: it takes /ip4/…/tcp/PORT or /ip6/…/tcp/PORT, with /ws at the end for WebSocket, /tls/ws for WebSocket in TLS`)
   }
   return text
 }
@@ -168,6 +174,7 @@ const FileSchema = z.strictObject({
   announce: z.array(parsed(parseAnnounceAddress)).optional(),
   peers: z.array(parsed(parsePeerAddress)).max(LIMITS.relayPeerCount).optional(),
   health: parsed(parseHealthAddress).optional(),
+  tls: z.strictObject({ cert_file: z.string().min(1), key_file: z.string().min(1) }).optional(),
   splice: parsed(parseSpliceAddress).optional(),
   announce_splice: z.number().int().min(1).max(65_535).optional(),
   log_level: z.enum(['debug', 'info', 'warn', 'error', 'silent']).optional(),
@@ -199,6 +206,7 @@ function toSettings (file: z.output<typeof FileSchema>): BootstrapSettings {
     announce: file.announce,
     peers: file.peers,
     health: file.health,
+    tls: file.tls === undefined ? undefined : { certificateFile: file.tls.cert_file, keyFile: file.tls.key_file },
     splice: file.splice,
     announceSplice: file.announce_splice,
     spliceCopy: relay.splice_copy,

@@ -20,6 +20,7 @@ import type { Host } from './host.ts'
 import { createIdleConnections } from './idle-connections.ts'
 import { createMesh } from './mesh.ts'
 import { createSpliceServer } from './splice-server.ts'
+import { readTls } from './tls-files.ts'
 
 /** What a bootstrap node may be given; what is absent is made. */
 export interface BootstrapComponents {
@@ -68,7 +69,8 @@ export async function createBootstrap (components: BootstrapComponents, init: Bo
 async function build (components: BootstrapComponents, init: BootstrapConfig & { passphrase?: string }, lock: StateLock): Promise<Bootstrap> {
   const { clock = systemClock, log = silentLogger, metrics = createMetrics(), random = Math.random, admit = admitAll(init.circuitLimits) } = components
   const identity = await openKeystore({ directory: init.dataDirectory, passphrase: init.passphrase, log: log.child('carrier:identity') })
-  const host = await createHost({ clock, log: log.child('carrier:relay') }, { privateKey: identity.privateKey, listen: init.listen, announce: init.announce, maxConnections: init.maxConnections })
+  const tls = readTls(init)
+  const host = await createHost({ clock, log: log.child('carrier:relay') }, { privateKey: identity.privateKey, listen: init.listen, announce: init.announce, maxConnections: init.maxConnections, tls })
   const { node } = host
   let isReady = false
 

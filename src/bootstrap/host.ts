@@ -20,6 +20,8 @@ export interface HostInit {
   listen: readonly string[]
   announce: readonly string[]
   maxConnections: number
+  /** For WebSocket in TLS; without it such an address is listened on in vain. */
+  tls: { cert: string, key: string } | undefined
 }
 
 /** A host that is not started, and what has to be said once it listens. */
@@ -40,7 +42,7 @@ export async function createHost (components: { clock: Clock, log: Logger }, ini
     // a constant that says nothing about version or platform
     nodeInfo: { name: 'carrier', version: '1', userAgent: 'carrier' },
     addresses: { listen: [...init.listen], announce: [...init.announce] },
-    transports: [tcp(), webSockets()],
+    transports: [tcp(), webSockets(init.tls === undefined ? {} : { https: init.tls })],
     transportManager: { faultTolerance: FaultTolerance.FATAL_ALL },
     connectionEncrypters: [noise({ crypto: createNoiseCrypto() })],
     streamMuxers: [() => boundedYamux(silence)],

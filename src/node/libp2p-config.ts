@@ -8,12 +8,13 @@ import { kadDHT } from '@libp2p/kad-dht'
 import type { KadDHT } from '@libp2p/kad-dht'
 import { ping } from '@libp2p/ping'
 import type { Ping } from '@libp2p/ping'
-import { tcp } from '@libp2p/tcp'
-import { webSockets } from '@libp2p/websockets'
 import type { Libp2pOptions } from 'libp2p'
 import { LIMITS } from '../base/index.ts'
 import type { SecureChannel } from './secure-channel.ts'
 import type { StreamMuxers } from './stream-muxer.ts'
+import type { Upstream } from './upstream.ts'
+import { proxiedTcp } from './upstream-tcp.ts'
+import { webSocketDialer } from './web-socket-transport.ts'
 
 /** Constant for all nodes and releases: it tells strangers nothing. */
 const AGENT = 'carrier/1'
@@ -45,6 +46,7 @@ export interface Libp2pConfigInit {
   gater: ConnectionGater
   secureChannel: SecureChannel
   muxers: StreamMuxers
+  upstream: Upstream
 }
 
 /** Services of the host; `internals` is only a window to the components. */
@@ -62,8 +64,8 @@ export function createLibp2pConfig (init: Libp2pConfigInit): Libp2pOptions<HostS
       announceFilter: (addresses) => addresses.filter((address) => address.getComponents().some((part) => part.name === 'p2p-circuit'))
     },
     transports: [
-      tcp(),
-      webSockets(),
+      proxiedTcp(init.upstream),
+      webSocketDialer(init.upstream),
       // one at a time, the stock value, hangs for ever with two relays
       circuitRelayTransport({ reservationConcurrency: LIMITS.relayCount, reservationCompletionTimeout: LIMITS.relayAttemptMs })
     ],

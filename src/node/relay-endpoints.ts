@@ -15,8 +15,8 @@ export interface RelayEndpoints {
   ipOf: (relayPeerId: string) => string | undefined
 }
 
-/** Creates an empty table; it holds listed relays only. */
-export function createRelayEndpoints (peers: Pick<PeerDirectory, 'isRelay'>): RelayEndpoints {
+/** Creates an empty table; it holds listed relays only. `mayDialDirectly` is false for addresses that only a proxy may connect to: they are unknown here. */
+export function createRelayEndpoints (peers: Pick<PeerDirectory, 'isRelay'>, mayDialDirectly: (host: string) => boolean = () => true): RelayEndpoints {
   const ips = new Map<string, string | undefined>()
 
   function note (peer: PeerId, below: object): void {
@@ -24,7 +24,10 @@ export function createRelayEndpoints (peers: Pick<PeerDirectory, 'isRelay'>): Re
   }
 
   return {
-    ipOf: (relayPeerId) => ips.get(relayPeerId),
+    ipOf: (relayPeerId) => {
+      const ip = ips.get(relayPeerId)
+      return ip !== undefined && mayDialDirectly(ip) ? ip : undefined
+    },
     observe: (create) => (components) => {
       const inner: ConnectionEncrypter = create(components)
       return {
