@@ -2,11 +2,14 @@
  * `npm test`: every check that a change must pass, one stage after the other, with one summary at the end.
  * `npm test -- STAGE…` runs some stages only. Stages that need root or Debian packages say why they did not run;
  * with CARRIER_TEST_REQUIRE (a comma-separated list such as `lab,postgres`) that is a failure, and so is any skipped test.
+ * `npm run test:lab -- --repeat N --cells eim-sym,… --loss 0.01`: rounds per cell of the matrix of networks, some cells
+ * only, packets lost; `npm test -- matrix` with the same options is the matrix alone.
  */
 import { spawn } from 'node:child_process'
 import { globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
+import { parseArgs } from 'node:util'
 
 interface Stage { name: string, inDefault: boolean, run: () => Promise<boolean> }
 interface Counted { result: 'passed' | 'failed' | 'skipped', name: string, file: string, durationMs: number, reason?: string | boolean }
@@ -14,6 +17,9 @@ interface Counted { result: 'passed' | 'failed' | 'skipped', name: string, file:
 const root = dirname(import.meta.dirname)
 const tools = join(root, 'node_modules', '.bin')
 const counted: Counted[] = []
+/** What an option sets for the tests. */
+const OPTIONS = { repeat: 'CARRIER_LAB_REPEAT', cells: 'CARRIER_LAB_CELLS', loss: 'CARRIER_LAB_LOSS' } as const
+const LAB_FILE_MS = 1_800_000
 
 const stages: Stage[] = [
   { name: 'types', inDefault: true, run: async () => command(join(tools, 'tsc'), ['--noEmit', '-p', 'tsconfig.json']) },
@@ -24,13 +30,21 @@ const stages: Stage[] = [
   { name: 'loopback', inDefault: true, run: async () => tests('test/loopback/*.test.ts', { concurrency: 2, timeoutMs: 300_000 }) },
   { name: 'process', inDefault: true, run: async () => tests('test/process/*.test.ts', { concurrency: 1, timeoutMs: 600_000 }) },
   { name: 'smoke', inDefault: true, run: async () => tests('test/natlab/smoke*.test.ts', { concurrency: 1, timeoutMs: 240_000 }) },
-  { name: 'lab', inDefault: false, run: async () => tests('test/natlab/full-*.test.ts', { concurrency: 1, timeoutMs: 900_000 }) },
+  { name: 'lab', inDefault: false, run: async () => tests('test/natlab/full-*.test.ts', { concurrency: 1, timeoutMs: labFileMs() }) },
+  { name: 'matrix', inDefault: false, run: async () => tests('test/natlab/full-matrix.test.ts', { concurrency: 1, timeoutMs: labFileMs() }) },
   { name: 'faults', inDefault: false, run: async () => tests('test/faults/*.test.ts', { concurrency: 1, timeoutMs: 900_000 }) }
 ]
 
 process.exitCode = await main(process.argv.slice(2))
 
-async function main (wanted: string[]): Promise<number> {
+async function main (args: string[]): Promise<number> {
+  let wanted: string[]
+  try {
+    wanted = readArguments(args)
+  } catch (err) {
+    console.error(err instanceof Error ? err.message : String(err))
+    return 2
+  }
   const unknown = wanted.filter((name) => !stages.some((stage) => stage.name === name))
   if (unknown.length > 0) {
     console.error(`unknown stage ${unknown.join(', ')}; stages are: ${stages.map((stage) => stage.name).join(', ')}`)
@@ -49,6 +63,21 @@ async function main (wanted: string[]): Promise<number> {
     if (!isGood) failures.push(stage.name)
   }
   return summarize(failures)
+}
+
+/** The stages of a command line; its options become environment. @throws TypeError for an unknown option */
+function readArguments (args: string[]): string[] {
+  const { values, positionals } = parseArgs({ args, allowPositionals: true, options: { repeat: { type: 'string' }, cells: { type: 'string' }, loss: { type: 'string' } } })
+  for (const name of ['repeat', 'cells', 'loss'] as const) {
+    const value = values[name]
+    if (value !== undefined) process.env[OPTIONS[name]] = value
+  }
+  return positionals
+}
+
+/** The matrix is one file, and takes as long as there are rounds. */
+function labFileMs (): number {
+  return LAB_FILE_MS * Math.max(1, Number(process.env[OPTIONS.repeat] ?? 1) / 2)
 }
 
 function summarize (failures: string[]): number {

@@ -4,12 +4,14 @@
  *   office 10.1.0.2 ─ officeNat 50.1.0.2 ─┐            ┌─ relay1 50.0.1.2
  *                                          ├─ internet ─┼─ relay2 50.0.2.2
  *   laptop 10.2.0.2 ─ laptopNat 50.2.0.2 ─┘            └─ cafe   50.0.9.2 (a public host: the stranger)
+ *
+ * A home whose provider has a NAT too: laptop 10.2.0.2 ─ laptopNat 100.64.2.2 ─ provider 50.2.0.2 ─ internet
  */
 import type { TestNetwork } from '../support/network.ts'
 import { joinByDelay } from './delay.ts'
 import type { DelayedLink, LinkShape } from './delay.ts'
-import { natRuleset } from './nat-flavours.ts'
-import type { NatFlavour } from './nat-flavours.ts'
+import { NAT_FLAVOURS, natRuleset } from './nat-flavours.ts'
+import type { NatFlavour, Unasked } from './nat-flavours.ts'
 import { createNamespaces, joinByCable, loadRuleset, makeRouter, routeVia } from './namespace.ts'
 import type { LinkEnd, Namespace } from './namespace.ts'
 
@@ -21,6 +23,8 @@ export interface Lab extends TestNetwork {
   readonly officeNat: Namespace
   readonly laptop: Namespace
   readonly laptopNat: Namespace
+  /** The router of each home that has the public address: its own, or its provider's. */
+  readonly edges: { readonly office: Namespace, readonly laptop: Namespace }
   readonly cafe: Namespace
   readonly relays: readonly Namespace[]
   /** The emulated access lines of the homes, when asked for. */
@@ -31,10 +35,15 @@ export interface Lab extends TestNetwork {
 export interface LabInit {
   office?: NatFlavour
   laptop?: NatFlavour
+  /** How all routers treat packets that nobody inside asked for; default: reset. */
+  unasked?: Unasked
   relayCount?: 1 | 2
   /** Gives each home's access line a delay, loss and rate. */
   line?: LinkShape
 }
+
+/** What a router is joined to: an interface to make, whose network's `.1` it gets. */
+interface Upstream { namespace: Namespace, name: string, network: string }
 
 /** The interface of a machine that has one. */
 export const UPLINK = 'eth0'
@@ -60,10 +69,14 @@ export async function openLab (init: LabInit = {}): Promise<Lab> {
       officeNat: office.nat,
       laptop: laptop.host,
       laptopNat: laptop.nat,
+      edges: { office: office.edge, laptop: laptop.edge },
       lines: Object.fromEntries(lines),
       close: async () => {
-        for (const [, line] of lines) await line.close()
-        namespaces.close()
+        try {
+          for (const [, line] of lines) await line.close()
+        } finally {
+          namespaces.close()
+        }
       }
     }
 
@@ -74,19 +87,27 @@ export async function openLab (init: LabInit = {}): Promise<Lab> {
       return host
     }
 
-    async function home (role: 'office' | 'laptop', number: number, flavour: NatFlavour): Promise<{ host: Namespace, nat: Namespace }> {
-      const nat = await namespaces.add(`${role}-nat`, `50.${number}.0.2`)
-      await makeRouter(nat)
-      const outside: LinkEnd = { namespace: internet, name: role, cidr: `50.${number}.0.1/24` }
-      const wan: LinkEnd = { namespace: nat, name: 'wan', cidr: `50.${number}.0.2/24` }
-      if (init.line === undefined) await joinByCable(outside, wan)
-      else lines.push([role, await joinByDelay(outside, wan, init.line)])
-      await routeVia(nat, `50.${number}.0.1`)
+    async function home (role: 'office' | 'laptop', number: number, flavour: NatFlavour): Promise<{ host: Namespace, nat: Namespace, edge: Namespace }> {
+      const { provider } = NAT_FLAVOURS[flavour]
+      const outside: Upstream = { namespace: internet, name: role, network: `50.${number}.0` }
+      const shared: Upstream | undefined = provider === undefined ? undefined : { namespace: await router(`${role}-provider`, provider, outside, `100.64.${number}`), name: 'lan', network: `100.64.${number}` }
+      const nat = await router(`${role}-nat`, flavour, shared ?? outside, `10.${number}.0`)
       const host = await namespaces.add(role, `10.${number}.0.2`)
       await joinByCable({ namespace: nat, name: 'lan', cidr: `10.${number}.0.1/24` }, { namespace: host, name: UPLINK, cidr: `10.${number}.0.2/24` })
       await routeVia(host, `10.${number}.0.1`)
-      await loadRuleset(nat, natRuleset(flavour, { wan: 'wan', lan: 'lan', insideAddress: `10.${number}.0.2` }))
-      return { host, nat }
+      return { host, nat, edge: shared?.namespace ?? nat }
+
+      async function router (name: string, kind: NatFlavour, upstream: Upstream, inside: string): Promise<Namespace> {
+        const machine = await namespaces.add(name, `${upstream.network}.2`)
+        await makeRouter(machine)
+        const outer: LinkEnd = { namespace: upstream.namespace, name: upstream.name, cidr: `${upstream.network}.1/24` }
+        const wan: LinkEnd = { namespace: machine, name: 'wan', cidr: `${upstream.network}.2/24` }
+        if (init.line === undefined || upstream !== outside) await joinByCable(outer, wan)
+        else lines.push([role, await joinByDelay(outer, wan, init.line)])
+        await routeVia(machine, `${upstream.network}.1`)
+        await loadRuleset(machine, natRuleset(kind, { wan: 'wan', lan: 'lan', insideAddress: `${inside}.2`, ...(init.unasked === undefined ? {} : { unasked: init.unasked }) }))
+        return machine
+      }
     }
   } catch (err) {
     namespaces.close()

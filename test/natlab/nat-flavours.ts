@@ -1,7 +1,10 @@
-/** How home routers behave, as nftables rule sets. A new kind of router is one more row. */
+/** How home, provider and office routers behave, as nftables rule sets. A new kind of access is one more row. */
 
-/** The routers that the lab can build. */
-export type NatFlavour = 'eim' | 'fullcone' | 'sym' | 'corp443'
+/** The kinds of access that the lab can build. */
+export type NatFlavour = 'fullcone' | 'eim' | 'sym' | 'cgnat' | 'udpblock' | 'corp443' | 'corpdpi'
+
+/** What a router does with packets that nobody inside asked for: answer like a closed port, or nothing at all. */
+export type Unasked = 'reset' | 'drop'
 
 /** What a rule set needs to know about its router. */
 export interface NatRouter {
@@ -9,6 +12,8 @@ export interface NatRouter {
   lan: string
   /** The machine behind the router. */
   insideAddress: string
+  /** Default: reset. A scan then gets a verdict for each port, and what it could find it finds at once. */
+  unasked?: Unasked
 }
 
 interface FlavourRow {
@@ -16,26 +21,36 @@ interface FlavourRow {
   meaning: string
   /** How sources are rewritten. */
   masquerade: string
-  /** What may go out, as one rule of the forward chain; everything, when absent. */
+  /** What may not go out, as rules of the forward chain; nothing, when absent. */
   outbound?: (router: NatRouter) => string
+  /** Rules for every packet, those of running connections included. */
+  inspection?: string
   /** Sends unasked packets to the machine inside. */
   isOpenToAll?: boolean
+  /** The router of the provider, between this one and the internet. */
+  provider?: NatFlavour
 }
+
+/** What libp2p says first on a connection in the clear, as far as one register of nftables can compare. */
+const GREETING = '/multistream/1.0'
+/** In front of it: nothing when its length went ahead, its length, and the head of a short or longer frame of a WebSocket without TLS. */
+const GREETING_OFFSETS_BYTES = [0, 1, 3, 5]
 
 /** Every flavour and what it means. Linux keeps the source port of a masqueraded connection while it is free: that is the endpoint-independent mapping. */
-export const NAT_FLAVOURS: Record<NatFlavour, FlavourRow> = {
-  eim: { meaning: 'endpoint-independent mapping, port-restricted filter', masquerade: 'masquerade' },
+export const NAT_FLAVOURS: Readonly<Record<NatFlavour, FlavourRow>> = {
   fullcone: { meaning: 'endpoint-independent mapping, no filter', masquerade: 'masquerade', isOpenToAll: true },
+  eim: { meaning: 'endpoint-independent mapping, port-restricted filter', masquerade: 'masquerade' },
   sym: { meaning: 'another random port for each destination', masquerade: 'masquerade fully-random' },
-  corp443: { meaning: 'only TCP to port 443 goes out', masquerade: 'masquerade', outbound: ({ lan }) => `iifname "${lan}" tcp dport != 443 drop; iifname "${lan}" meta l4proto != tcp drop` }
+  cgnat: { meaning: 'a home router behind its provider\'s router, both endpoint-independent', masquerade: 'masquerade', provider: 'eim' },
+  udpblock: { meaning: 'UDP does not go out; else endpoint-independent', masquerade: 'masquerade', outbound: ({ lan }) => `iifname "${lan}" meta l4proto udp drop` },
+  corp443: { meaning: 'only TCP to port 443 goes out', masquerade: 'masquerade', outbound: only443 },
+  corpdpi: { meaning: 'only TCP to port 443 goes out, and libp2p in the clear is reset', masquerade: 'masquerade', outbound: only443, inspection: greetingResets() }
 }
 
-/**
- * The rule set of one router. Unasked packets from outside are answered as closed ports are (TCP reset): a scan then
- * gets a verdict for each port, and what it could find it finds at once.
- */
+/** The rule set of one router. */
 export function natRuleset (flavour: NatFlavour, router: NatRouter): string {
   const row = NAT_FLAVOURS[flavour]
+  const verdictOnUnasked = router.unasked === 'drop' ? '' : 'meta l4proto tcp reject with tcp reset'
   return `
 table ip nat {
   chain prerouting {
@@ -54,16 +69,27 @@ table inet filter {
     iifname "${router.lan}" accept
     ct state established,related accept
     icmp type echo-request accept
-    meta l4proto tcp reject with tcp reset
+    ${verdictOnUnasked}
   }
   chain forward {
     type filter hook forward priority filter; policy drop;
+    ${row.inspection ?? ''}
     ct state established,related accept
     ${row.outbound?.(router) ?? ''}
     iifname "${router.lan}" oifname "${router.wan}" accept
     ${row.isOpenToAll === true ? `iifname "${router.wan}" oifname "${router.lan}" accept` : ''}
-    meta l4proto tcp reject with tcp reset
+    ${verdictOnUnasked}
   }
 }
 `
+}
+
+function only443 ({ lan }: NatRouter): string {
+  return `iifname "${lan}" tcp dport != 443 drop; iifname "${lan}" meta l4proto != tcp drop`
+}
+
+/** Looks at the beginning of every payload: who sends the greeting gets a reset. */
+function greetingResets (): string {
+  const greeting = Buffer.from(GREETING)
+  return GREETING_OFFSETS_BYTES.map((offset) => `meta l4proto tcp @ih,${offset * 8},${greeting.length * 8} 0x${greeting.toString('hex')} reject with tcp reset`).join('\n    ')
 }
