@@ -8,7 +8,9 @@ import { addForwardCommands } from './commands/forward.ts'
 import { addFriendCommands } from './commands/friend.ts'
 import { addIdCommand } from './commands/id.ts'
 import { addNcCommand } from './commands/nc.ts'
+import { addNetcheckCommand } from './commands/netcheck.ts'
 import { addPingCommand } from './commands/ping.ts'
+import { addWhyCommand } from './commands/why.ts'
 import { addServiceCommands } from './commands/service.ts'
 import { addStatusCommand } from './commands/status.ts'
 import { addUpCommand } from './commands/up.ts'
@@ -58,6 +60,8 @@ WHO is a friend's label or DID. Exit codes: 0 ok, 1 failed, 2 usage, 3 denied or
   addForwardCommands(program)
   addNcCommand(program)
   addPingCommand(program)
+  addWhyCommand(program)
+  addNetcheckCommand(program)
   addCompletionCommand(program)
   addVersionCommand(program)
   throwInsteadOfExit(program)

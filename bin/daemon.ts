@@ -1,15 +1,17 @@
 /** The daemon process: builds the engine from its settings, serves the control API, stops in good order. The only part of bin/ that loads libp2p. */
 import { readFileSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
+import { resolve } from 'node:path'
 import { createLogger, LIMITS, systemClock } from '../src/base/index.ts'
 import type { Logger } from '../src/base/index.ts'
 import { createControlServer, mergeSettings, parseConfig } from '../src/control/server/index.ts'
-import type { CarrierConfig, DaemonSettings, SettingFlags } from '../src/control/server/index.ts'
+import type { CarrierConfig, DaemonSettings, NetworkEnvironment, SettingFlags } from '../src/control/server/index.ts'
 import { CarrierError, createCarrier, VERSION } from '../src/index.ts'
 import type { Carrier } from '../src/index.ts'
 import type { CarrierEnvironment } from './context.ts'
 import { openDaemonLog } from './daemon-log.ts'
 import { tuneGarbageCollector } from './garbage-collector.ts'
+import { readUpstream } from './upstream-files.ts'
 
 /** What `carrier up` passes on. Paths are absolute. */
 export interface DaemonInit {
@@ -36,7 +38,8 @@ export async function startDaemon (init: DaemonInit): Promise<RunningDaemon> {
   tuneGarbageCollector()
   const { dataDirectory, configFile } = init
   const { CARRIER_RELAYS: relays, CARRIER_LISTEN: listen } = init.environment
-  const settings = mergeSettings(init.flags, { ...(relays === undefined ? {} : { relays }), ...(listen === undefined ? {} : { listen }) },
+  const network = networkEnvironment(init.environment)
+  const settings = mergeSettings(init.flags, { ...(relays === undefined ? {} : { relays }), ...(listen === undefined ? {} : { listen }), network },
     configFile === undefined ? undefined : readConfig(configFile))
   const sink = init.logFile === undefined ? process.stderr : openDaemonLog(init.logFile)
   const log = createLogger('carrier:daemon', { level: settings.logLevel, sink })
@@ -44,7 +47,7 @@ export async function startDaemon (init: DaemonInit): Promise<RunningDaemon> {
   const stop = Promise.withResolvers<string>()
   watchSignals(log, stop.resolve)
 
-  const carrier = await createCarrier({ dataDirectory, log, ...engineSettings(settings), ...readPassphrase(init.environment, log) })
+  const carrier = await createCarrier({ dataDirectory, log, ...engineSettings(settings), ...(settings.network === undefined ? {} : { upstream: readUpstream(settings.network, log) }), ...readPassphrase(init.environment, log) })
   const server = createControlServer({ carrier, log, clock: systemClock }, {
     dataDirectory,
     fallbackDirectories: [process.env['XDG_RUNTIME_DIR'], tmpdir()].filter((path): path is string => path !== undefined && path !== ''),
@@ -57,7 +60,8 @@ export async function startDaemon (init: DaemonInit): Promise<RunningDaemon> {
       configFile,
       relays: settings.relays,
       listen: settings.listen,
-      port: settings.port
+      port: settings.port,
+      keepalive: settings.keepalive ?? 'normal'
     },
     requestStop: () => { stop.resolve('carrier down') }
   })
@@ -97,9 +101,20 @@ async function shutDown (carrier: Carrier, server: { stop: () => Promise<void> }
 /** How long what is left of the event loop may take after everything was stopped. */
 const EXIT_GRACE_MS = 1_000
 
-function engineSettings (settings: DaemonSettings): Pick<DaemonSettings, 'relays' | 'listen' | 'port' | 'services' | 'forwards'> {
-  const { relays, listen, port, services, forwards } = settings
-  return { relays, listen, port, services, forwards }
+function engineSettings (settings: DaemonSettings): Pick<DaemonSettings, 'relays' | 'listen' | 'port' | 'keepalive' | 'punch' | 'services' | 'forwards'> {
+  const { relays, listen, port, keepalive, punch, services, forwards } = settings
+  return { relays, listen, port, ...(keepalive === undefined ? {} : { keepalive }), ...(punch === undefined ? {} : { punch }), services, forwards }
+}
+
+function networkEnvironment (environment: CarrierEnvironment): NetworkEnvironment {
+  const systemProxy = environment.https_proxy ?? environment.HTTPS_PROXY ?? environment.all_proxy ?? environment.ALL_PROXY
+  const noProxy = environment.no_proxy ?? environment.NO_PROXY
+  return {
+    ...(environment.CARRIER_PROXY === undefined ? {} : { proxy: environment.CARRIER_PROXY }),
+    ...(environment.CARRIER_CA_FILE === undefined ? {} : { caFile: resolve(environment.CARRIER_CA_FILE) }),
+    ...(systemProxy === undefined ? {} : { systemProxy }),
+    ...(noProxy === undefined ? {} : { noProxy })
+  }
 }
 
 function readConfig (path: string): CarrierConfig {

@@ -49,6 +49,8 @@ export const JSON_SHAPES = {
     rttMs: z.number(),
     rttsMs: z.array(z.number())
   }),
+  why: METHODS['friend.why'].output,
+  netcheck: METHODS['node.netcheck'].output,
   version: z.object({ version: z.string() }),
   completion: z.object({ shell: z.string(), script: z.string() })
 } as const satisfies Record<string, z.ZodType>

@@ -19,7 +19,7 @@ const CONFIG_FILE_NAME = 'carrier.toml'
 /** What may lie in a data directory before and after the first start. */
 const DATA_FILES: readonly string[] = ['identity.key', CONFIG_FILE_NAME, LOG_FILE_NAME, 'lock.db']
 
-interface UpOptions { foreground?: true, relay?: string[], listen?: string, port?: number, config?: string, detached?: true }
+interface UpOptions { foreground?: true, relay?: string[], listen?: string, port?: number, keepalive?: string, config?: string, detached?: true }
 
 /** Adds the command. */
 export function addUpCommand (program: Command): void {
@@ -28,6 +28,7 @@ export function addUpCommand (program: Command): void {
     .option('--relay <multiaddr>', 'a relay to be reached through, with its /p2p/ part (repeatable)', collect)
     .addOption(new Option('--listen <mode>', 'where to listen besides the relays').choices(['none', 'lan', 'mapped', 'public']))
     .option('--port <n>', 'port for --listen other than none; 0 picks one', parsePort)
+    .addOption(new Option('--keepalive <mode>', 'how soon a lost link is noticed, against how often the machine wakes (default: normal)').choices(['fast', 'normal', 'saver']))
     .option('--config <file>', 'settings in TOML (default: $CARRIER_CONFIG, or carrier.toml in the data directory if there is one)')
     .addOption(new Option('--detached', 'used by "carrier up" itself').hideHelp())
     .action(async (options: UpOptions, command: Command) => {
@@ -44,7 +45,7 @@ async function runHere (context: CommandContext, options: UpOptions): Promise<vo
     const { startDaemon } = await import('../daemon.ts')
     const { stopped } = await startDaemon({
       dataDirectory,
-      flags: { relays: options.relay ?? [], ...(options.listen === undefined ? {} : { listen: options.listen }), ...(options.port === undefined ? {} : { port: options.port }) },
+      flags: { relays: options.relay ?? [], ...(options.listen === undefined ? {} : { listen: options.listen }), ...(options.port === undefined ? {} : { port: options.port }), ...(options.keepalive === undefined ? {} : { keepalive: options.keepalive }) },
       configFile: configFileOf(context, options),
       environment,
       logFile: options.detached === true ? join(dataDirectory, LOG_FILE_NAME) : undefined
@@ -74,6 +75,7 @@ async function runDetached (context: CommandContext, options: UpOptions): Promis
       ...(options.relay ?? []).flatMap((relay) => ['--relay', relay]),
       ...(options.listen === undefined ? [] : ['--listen', options.listen]),
       ...(options.port === undefined ? [] : ['--port', String(options.port)]),
+      ...(options.keepalive === undefined ? [] : ['--keepalive', options.keepalive]),
       ...(options.config === undefined ? [] : ['--config', resolve(options.config)])],
     environment: { ...process.env, ...absolutePaths(context) },
     logFile: join(context.dataDirectory, LOG_FILE_NAME)
@@ -110,6 +112,7 @@ function differingFlags (options: UpOptions, running: MethodOutput<'daemon.info'
   if (options.relay !== undefined && [...new Set(options.relay)].sort().join(' ') !== [...running.relays].sort().join(' ')) differences.push(`relays ${running.relays.join(' ') || 'none'}`)
   if (options.listen !== undefined && options.listen !== running.listen) differences.push(`listen ${running.listen}`)
   if (options.port !== undefined && options.port !== running.port) differences.push(`port ${running.port}`)
+  if (options.keepalive !== undefined && options.keepalive !== running.keepalive) differences.push(`keepalive ${running.keepalive ?? 'normal'}`)
   if (options.config !== undefined && resolve(options.config) !== running.configFile) differences.push(`config ${running.configFile ?? 'none'}`)
   return differences
 }
@@ -133,7 +136,7 @@ async function printUp (context: CommandContext, isAlreadyRunning: boolean): Pro
 
 /** The daemon shall find the same files whatever its working directory is. */
 function absolutePaths ({ environment }: CommandContext): Record<string, string> {
-  return Object.fromEntries((['CARRIER_CONFIG', 'CARRIER_PASSPHRASE_FILE'] as const).flatMap((name) => {
+  return Object.fromEntries((['CARRIER_CONFIG', 'CARRIER_CA_FILE', 'CARRIER_PASSPHRASE_FILE'] as const).flatMap((name) => {
     const path = environment[name]
     return path === undefined ? [] : [[name, resolve(path)]]
   }))

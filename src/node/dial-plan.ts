@@ -23,14 +23,19 @@ export interface DialPlanInit {
   mayUseLoopback: boolean
 }
 
-/** Direct addresses of friends, then the relays with a reservation, then the other relays. */
+/**
+ * Direct addresses of friends and relays by turns, of the relays those with a reservation first: the best direct address has
+ * a lead of one stagger, and many stale ones do not keep the relays waiting.
+ */
 export function planDial (init: DialPlanInit): DialCandidate[] {
   const direct = init.level === 'friend'
     ? init.remembered.slice(0, LIMITS.rememberedAddressCount).flatMap((text) => directCandidate(text, init))
     : []
   const [reserved, others] = partition(init.relays, (relay) => init.isReserved(relay.peerId))
   const relayed = [...reserved, ...others].map((relay): DialCandidate => ({ address: relay.circuit.encapsulate(`/p2p/${init.peerId}`), via: 'relay' }))
-  return [...direct, ...relayed]
+  return Array.from({ length: Math.max(direct.length, relayed.length) }, (_turn, index) => [direct[index], relayed[index]])
+    .flat()
+    .filter((candidate) => candidate !== undefined)
 }
 
 /** An address that may be dialed, ending with the device's key, or nothing. Friends cannot make us knock at arbitrary places. */

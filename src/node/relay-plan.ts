@@ -1,5 +1,5 @@
 /** When to try a relay again and why it failed, in plain words. Pure. */
-import { backoffMs, errorMessage, LIMITS } from '../base/index.ts'
+import { backoffMs, CarrierError, errorMessage, LIMITS } from '../base/index.ts'
 import type { RelayStatus } from './types.ts'
 
 /** Delay before the next attempt: quick at first, ≤ 2 s for the first two minutes of an outage, then ≤ 10 s; jitter included. */
@@ -14,6 +14,8 @@ export interface RelayFailure { state: Extract<RelayStatus['state'], 'unreachabl
 
 /** What a failed attempt means. `refused`: it answers but does not take us. */
 export function explainRelayFailure (err: unknown): RelayFailure {
+  const upstream = flatten(err).find((one) => one instanceof CarrierError && (one.code === 'ERR_PROXY' || one.code === 'ERR_CERTIFICATE'))
+  if (upstream !== undefined) return { state: 'unreachable', reason: errorMessage(upstream) }
   const text = flatten(err).map((one) => `${nameOf(one)} ${errorMessage(one)}`).join('; ')
   for (const { pattern, state, reason } of FAILURES) if (pattern.test(text)) return { state, reason }
   return { state: 'unreachable', reason: `it could not be reached: ${errorMessage(err)}` }

@@ -2,7 +2,6 @@
  * Keeps a reservation on every configured relay for as long as the node lives: js-libp2p makes each once and never again.
  * One stock listener per relay is used for all attempts, because closing one would cancel the reservations of all.
  */
-import { networkInterfaces } from 'node:os'
 import type { Connection, Listener } from '@libp2p/interface'
 import { abortable, CarrierError, createTaskOwner, LIMITS, sleep, startDeadline } from '../base/index.ts'
 import type { Clock, CounterMetric, Logger, Startable } from '../base/index.ts'
@@ -31,6 +30,8 @@ export interface RelaySupervisorComponents {
 export interface RelaySupervisor extends Startable {
   statuses: () => RelayStatus[]
   isReserved: (peerId: string) => boolean
+  /** Another network, or an end of sleep: what is down is tried at once, and what turns out to be lost now as well. */
+  networkChanged: () => void
 }
 
 /** Mutable record of one relay. */
@@ -38,8 +39,13 @@ interface Supervised {
   relay: RelayAddress
   status: RelayStatus
   listener: Listener | undefined
-  /** Ends the wait before the next attempt. */
-  hurry: () => void
+  /** What is done now; `abort` ends a pause or an attempt early. */
+  turn: { kind: 'attempt' | 'pause', sinceMs: number, abort: () => void } | undefined
+  /** Attempts since the relay was lost or the network changed. */
+  attemptCount: number
+  downSinceMs: number
+  /** When the network changed and the next attempt still has to come; a loss that follows has no pause. */
+  changedAtMs: number | undefined
 }
 
 /** Creates the supervisor of `relays`. */
@@ -49,7 +55,10 @@ export function createRelaySupervisor (components: RelaySupervisorComponents, re
     relay,
     status: { peerId: relay.peerId, address: relay.text, state: 'connecting', rttMs: undefined, reason: 'no attempt yet' },
     listener: undefined,
-    hurry: () => {}
+    turn: undefined,
+    attemptCount: 0,
+    downSinceMs: 0,
+    changedAtMs: undefined
   }))
   let tasks = createTaskOwner(log)
 
@@ -63,40 +72,54 @@ export function createRelaySupervisor (components: RelaySupervisorComponents, re
 
   /** For ever: reserve, watch until it is lost, again. */
   async function supervise (item: Supervised, signal: AbortSignal): Promise<void> {
-    let attempt = 0
-    let downSince = clock.monotonicMs()
+    item.downSinceMs = clock.monotonicMs()
     while (!signal.aborted) {
       try {
-        const connection = await reserve(item, signal)
+        const connection = await inTurn(item, 'attempt', signal, async (turn) => reserve(item, turn))
         components.attempts.add(1, { result: 'reserved' })
         const reservedAt = clock.monotonicMs()
         setStatus(item, { state: 'reserved', reason: undefined })
         const reason = await watch(item, connection, signal)
         // a relay that drops us again and again does not get us at the first, quick delays for ever
         if (clock.monotonicMs() - reservedAt > LIMITS.relayRetryLongMs) {
-          attempt = 0
-          downSince = clock.monotonicMs()
+          item.attemptCount = 0
+          item.downSinceMs = clock.monotonicMs()
         }
         setStatus(item, { state: 'connecting', reason, rttMs: undefined })
       } catch (err) {
         if (signal.aborted) return
         components.attempts.add(1, { result: 'failed' })
-        log.debug('relay attempt failed', { relay: item.relay.peerId, attempt, err })
+        log.debug('relay attempt failed', { relay: item.relay.peerId, attempt: item.attemptCount, err })
         setStatus(item, { ...explainRelayFailure(err), rttMs: undefined })
       }
-      await pause(item, relayRetryMs({ attempt: attempt++, downForMs: clock.monotonicMs() - downSince }, components.random), signal)
+      await pause(item, signal)
     }
   }
 
-  async function pause (item: Supervised, delayMs: number, signal: AbortSignal): Promise<void> {
-    const early = new AbortController()
-    item.hurry = () => { early.abort() }
+  async function pause (item: Supervised, signal: AbortSignal): Promise<void> {
+    const delayMs = relayRetryMs({ attempt: item.attemptCount++, downForMs: clock.monotonicMs() - item.downSinceMs }, components.random)
+    const { changedAtMs } = item
+    item.changedAtMs = undefined
+    if (changedAtMs !== undefined && clock.monotonicMs() - changedAtMs <= LIMITS.relayAttemptMs) return
     try {
-      await sleep(clock, delayMs, AbortSignal.any([signal, early.signal]))
+      await inTurn(item, 'pause', signal, async (turn) => sleep(clock, delayMs, turn))
     } catch {
       // woken early: the loop looks at its own signal
+    }
+  }
+
+  /** Runs work that a change of the network ends early. */
+  async function inTurn<T> (item: Supervised, kind: 'attempt' | 'pause', parent: AbortSignal, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    parent.throwIfAborted()
+    const early = new AbortController()
+    const onAbort = (): void => { early.abort(parent.reason) }
+    parent.addEventListener('abort', onAbort, { once: true })
+    item.turn = { kind, sinceMs: clock.monotonicMs(), abort: () => { early.abort(new CarrierError('ERR_CANCELLED', 'the network changed, another attempt begins')) } }
+    try {
+      return await work(early.signal)
     } finally {
-      item.hurry = () => {}
+      item.turn = undefined
+      parent.removeEventListener('abort', onAbort)
     }
   }
 
@@ -162,26 +185,24 @@ export function createRelaySupervisor (components: RelaySupervisorComponents, re
     }
   }
 
-  /** A changed set of own addresses means another network: every relay that is down is tried at once. */
-  async function watchNetwork (signal: AbortSignal): Promise<void> {
-    let before = networkFingerprint()
-    while (!signal.aborted) {
-      await sleep(clock, LIMITS.linkPingMs, signal)
-      const now = networkFingerprint()
-      if (now === before) continue
-      before = now
-      log.info('network addresses changed, relays that are down are tried at once')
-      for (const item of supervised) item.hurry()
-    }
+  function networkChanged (item: Supervised): void {
+    const nowMs = clock.monotonicMs()
+    const { turn } = item
+    item.attemptCount = 0
+    item.downSinceMs = nowMs
+    // whatever fails soon has failed because of the change
+    item.changedAtMs = turn?.kind === 'pause' ? undefined : nowMs
+    // an attempt that began a moment ago may be one on the new network
+    if (turn?.kind === 'pause' || (turn !== undefined && nowMs - turn.sinceMs >= LIMITS.networkCheckMs)) turn.abort()
   }
 
   return {
     statuses: () => supervised.map((item) => item.status),
     isReserved: (peerId) => supervised.some((item) => item.relay.peerId === peerId && item.status.state === 'reserved'),
+    networkChanged: () => { for (const item of supervised) networkChanged(item) },
     start: async () => {
       tasks = createTaskOwner(log)
       for (const item of supervised) tasks.run('relay', async (signal) => { await supervise(item, signal) })
-      if (supervised.length > 0) tasks.run('network-watch', watchNetwork)
     },
     stop: async () => {
       await tasks.stop()
@@ -191,8 +212,4 @@ export function createRelaySupervisor (components: RelaySupervisorComponents, re
       }
     }
   }
-}
-
-function networkFingerprint (): string {
-  return Object.values(networkInterfaces()).flatMap((addresses) => (addresses ?? []).filter((address) => !address.internal).map((address) => address.address)).sort().join(' ')
 }

@@ -16,14 +16,19 @@ export function createSilenceWatch (components: { clock: Clock, log: Logger }, i
   const { clock, log } = components
   const watched = new Map<MessageStream, { heardAt: number }>()
   let isStopped = false
+  let dueAt = clock.monotonicMs() + init.lookMs
   let timer = clock.setTimer(look, init.lookMs)
 
   function look (): void {
     if (isStopped) return
     timer = clock.setTimer(look, init.lookMs)
     const now = clock.monotonicMs()
-    for (const [connection, { heardAt }] of watched) {
-      if (now - heardAt <= init.silenceMs) continue
+    const lateMs = now - dueAt
+    dueAt = now + init.lookMs
+    for (const [connection, state] of watched) {
+      // while this process stood still it could not hear: what came is still to be read
+      if (lateMs > init.lookMs) state.heardAt = Math.min(now, state.heardAt + lateMs)
+      if (now - state.heardAt <= init.silenceMs) continue
       watched.delete(connection)
       log.info('connection fell silent, it counts as lost', { silenceMs: init.silenceMs })
       // its muxer ends with it; told first it would try to say goodbye, which throws on a connection that is closing

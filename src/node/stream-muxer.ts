@@ -5,8 +5,8 @@
 import { yamux } from '@chainsafe/libp2p-yamux'
 import { TypedEventEmitter } from '@libp2p/interface'
 import type { CreateStreamOptions, MessageStream, PeerId, Stream, StreamMuxer, StreamMuxerEvents, StreamMuxerFactory } from '@libp2p/interface'
-import { CarrierError, LIMITS, startDeadline } from '../base/index.ts'
-import type { Clock, Logger } from '../base/index.ts'
+import { CarrierError, keepaliveOf, LIMITS, startDeadline } from '../base/index.ts'
+import type { Clock, KeepaliveMode, Logger } from '../base/index.ts'
 import { limitAnswers } from './answer-limit.ts'
 import { answerNegotiation } from './protocol-negotiation.ts'
 import type { NegotiationVerdict } from './protocol-negotiation.ts'
@@ -41,9 +41,10 @@ export interface StreamMuxers {
 }
 
 /** Creates the factory; `peerOf` comes from the secure channel. */
-export function createStreamMuxers (components: { policy: StreamPolicy, peerOf: (connection: MessageStream) => PeerId | undefined, clock: Clock, log: Logger }): StreamMuxers {
+export function createStreamMuxers (components: { policy: StreamPolicy, peerOf: (connection: MessageStream) => PeerId | undefined, clock: Clock, log: Logger, keepalive?: KeepaliveMode | undefined }): StreamMuxers {
   const { policy, peerOf, clock, log } = components
-  const silence = createSilenceWatch({ clock, log }, { silenceMs: LIMITS.linkSilenceMs, lookMs: LIMITS.linkPingMs / 2 })
+  const { connectionPingMs, connectionSilenceMs } = keepaliveOf(components.keepalive)
+  const silence = createSilenceWatch({ clock, log }, { silenceMs: connectionSilenceMs, lookMs: connectionPingMs / 2 })
 
   function createStreamMuxer (connection: MessageStream): StreamMuxer {
     const peer = peerOf(connection)
@@ -55,7 +56,7 @@ export function createStreamMuxers (components: { policy: StreamPolicy, peerOf: 
 
   function createGatedMuxer (connection: MessageStream, peer: PeerId): GatedMuxer {
     // its pings are one small frame; those of libp2p's connection monitor are a stream each
-    const factory = yamux({ keepAliveInterval: LIMITS.linkPingMs, maxInboundStreams: LIMITS.relayStreamCount, maxOutboundStreams: LIMITS.relayStreamCount, streamOptions: windowsFor(() => policy.classOf(peer)) })()
+    const factory = yamux({ keepAliveInterval: connectionPingMs, maxInboundStreams: LIMITS.relayStreamCount, maxOutboundStreams: LIMITS.relayStreamCount, streamOptions: windowsFor(() => policy.classOf(peer)) })()
     const inner = limitAnswers(connection, () => factory.createStreamMuxer(connection))
     const muxer = new GatedMuxer(inner)
     inner.addEventListener('stream', (event) => { admit(muxer, peer, event.detail) })

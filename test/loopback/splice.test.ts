@@ -4,9 +4,11 @@ import { createHash } from 'node:crypto'
 import { describe, test } from 'node:test'
 import type { Stream } from '@libp2p/interface'
 import { multiaddr } from '@multiformats/multiaddr'
-import { encodeFrame, errorCode, LIMITS } from '../../src/base/index.ts'
+import { ADDRESS_BYTES, decodeAddress, encodeFrame, errorCode, LIMITS, systemClock } from '../../src/base/index.ts'
 import { didFromPeerId, publicKeyFromDid } from '../../src/identity/index.ts'
-import { decodeSpliceResult, encodeSpliceOpen, SPLICE_PROTOCOL } from '../../src/node/splice-messages.ts'
+import { decodeSpliceResult, encodeSpliceObserve, encodeSpliceOpen, SPLICE_PROTOCOL } from '../../src/node/splice-messages.ts'
+import { dialTicketPort } from '../../src/node/ticket-dial.ts'
+import { SPLICE_PREFACE } from '../../src/node/ticket-door.ts'
 import { makeIdentity, makeNode, reserved } from '../support/node-pair.ts'
 import { firstMessage } from '../support/raw-hop.ts'
 import { metricOf, readAll, readBytes, startSplicePair, startSpliceRelay, writeRandom } from '../support/splice-pair.ts'
@@ -112,6 +114,46 @@ test('I8: a peer has four open tickets at most; what it asks beyond is refused w
     return offerCount > 4
   }, { deadlineMs: 30_000 })
   assert.equal(await metricOf(relay, 'carrier_relay_splice_pairs_count'), 0)
+})
+
+describe('where am I seen', () => {
+  test('a peer with a reservation gets a ticket, and at the data port the address of its socket', async (t) => {
+    const { address, relay } = await startSpliceRelay(t)
+    const asker = await startStockPeer({ relays: [address] })
+    t.after(stopStockPeers)
+    const connection = await asker.dial(multiaddr(address))
+    const ask = async (): Promise<ReturnType<typeof decodeSpliceResult>> => {
+      const stream = await connection.newStream(SPLICE_PROTOCOL)
+      stream.send(encodeFrame(encodeSpliceObserve()))
+      return decodeSpliceResult(await firstMessage(stream))
+    }
+    const answer = await ask()
+    assert.ok(answer.t === 'ticket')
+    const socket = await dialTicketPort(systemClock, { host: '127.0.0.1', port: answer.port, preface: SPLICE_PREFACE, ticket: answer.ticket })
+    t.after(() => { socket.destroy() })
+    assert.deepEqual(decodeAddress(new Uint8Array(await readBytes(socket, ADDRESS_BYTES))), { host: '127.0.0.1', port: socket.localPort })
+    // one use
+    const again = await dialTicketPort(systemClock, { host: '127.0.0.1', port: answer.port, preface: SPLICE_PREFACE, ticket: answer.ticket })
+    assert.equal((await within('the end', 30_000, readAll(again))).byteCount, 0)
+    // whoever says more than its ticket is closed
+    socket.write('more')
+    await within('the end', 30_000, readAll(socket))
+
+    let left = LIMITS.relayObservePerPeerCount - 1
+    while (left-- > 0) assert.equal((await ask()).t, 'ticket')
+    assert.deepEqual(await ask(), { t: 'refused', code: 5, retryMs: 1_000 })
+    assert.equal(await metricOf(relay, 'carrier_relay_splice_requests_total{result="observe"}'), LIMITS.relayObservePerPeerCount)
+  })
+
+  test('I3: a stranger without a reservation gets the answer that everybody gets', async (t) => {
+    const { address } = await startSpliceRelay(t)
+    const stranger = await startStockPeer()
+    t.after(stopStockPeers)
+    const connection = await stranger.dial(multiaddr(address))
+    const stream = await connection.newStream(SPLICE_PROTOCOL)
+    stream.send(encodeFrame(encodeSpliceObserve()))
+    assert.deepEqual(decodeSpliceResult(await firstMessage(stream)), { t: 'refused', code: 3 })
+  })
 })
 
 describe('the end of a splice', () => {

@@ -65,6 +65,7 @@ export function createFakeSessionPair (devices: { alice: SessionPeer, bob: Sessi
       },
       onChannel: () => () => {},
       ping: async () => 1,
+      markUsed: () => {},
       close: async (err) => { end(err ?? new CarrierError('ERR_CLOSED', 'the session was closed')) }
     }
     return session
@@ -91,6 +92,7 @@ export function createFakeSessionPair (devices: { alice: SessionPeer, bob: Sessi
       },
       get: (device) => device === other.device ? live?.[own] : undefined,
       list: () => live === undefined ? [] : [live[own]],
+      explain: () => [],
       close: async (device, err) => { if (device === other.device) end(err) },
       openChannelCount: () => side.channels.size,
       received: side.received

@@ -1,4 +1,5 @@
 /** An office and a laptop that become friends over a relay, by the command line alone: the beginning of most scenarios. */
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { createRelay } from './bootstrap.ts'
 import type { Relay } from './bootstrap.ts'
@@ -26,6 +27,8 @@ export interface PairInit {
   relaysDown?: boolean
   office?: Partial<Pick<DaemonInit, 'listen' | 'port'>>
   laptop?: Partial<Pick<DaemonInit, 'listen' | 'port'>>
+  /** What stands in the carrier.toml of both. */
+  settings?: string
   /** Further arguments of Node for the process of this role: office, laptop, relay1, … */
   nodeArguments?: (role: string) => readonly string[]
 }
@@ -51,6 +54,8 @@ export async function startPair (network: TestNetwork, init: PairInit = {}): Pro
     const office = createDaemon({ name: 'office', dataDirectory: join(directory, 'office'), place: network.office, relays: addresses, ...argumentsOf('office'), ...init.office })
     const laptop = createDaemon({ name: 'laptop', dataDirectory: join(directory, 'laptop'), place: network.laptop, relays: addresses, ...argumentsOf('laptop'), ...init.laptop })
     daemons.push(office, laptop)
+    const { settings } = init
+    if (settings !== undefined) for (const daemon of daemons) writeFileSync(join(daemon.dataDirectory, 'carrier.toml'), settings)
     await Promise.all(daemons.map(async (daemon) => { await daemon.start() }))
     return { network, office, laptop, relays, befriend: async () => befriend(office, laptop), stop }
   } catch (err) {

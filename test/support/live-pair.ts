@@ -144,6 +144,7 @@ export async function openLivePair (init: { resumeWindowMs?: number, handlers?: 
       onLinksChanged: () => {},
       onUsed: () => {},
       onResumeFailed: () => {},
+      onPunchAsk: (_session, _candidates, answer) => { answer('no') },
       issueTicket: () => undefined,
       onClosed: (_session, err) => { events.push({ what: 'closed', code: `${err.code}: ${err.message}` }) }
     })

@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { generateKeyPair } from '@libp2p/crypto/keys'
 import { peerIdFromPrivateKey } from '@libp2p/peer-id'
 import { createMetrics, silentLogger, systemClock } from '../../src/base/index.ts'
-import type { Logger, Metrics } from '../../src/base/index.ts'
+import type { Clock, Logger, Metrics } from '../../src/base/index.ts'
 import { didFromPeerId } from '../../src/identity/index.ts'
 import type { Did, Identity } from '../../src/identity/index.ts'
 import { createNode } from '../../src/node/index.ts'
@@ -42,14 +42,14 @@ export function identityOf (privateKey: Identity['privateKey']): Identity {
 }
 
 /** Builds a node that is not started. */
-export async function makeNode (init: Partial<NodeInit> = {}, options: { identity?: Identity, log?: Logger, addressStore?: AddressStore } = {}): Promise<TestNode> {
+export async function makeNode (init: Partial<NodeInit> = {}, options: { identity?: Identity, log?: Logger, addressStore?: AddressStore, clock?: Clock } = {}): Promise<TestNode> {
   const identity = options.identity ?? await makeIdentity()
   const levels = new Map<Did, PeerLevel>()
   const strangers: string[] = []
   const metrics = createMetrics()
   const node = createNode({
     identity,
-    clock: systemClock,
+    clock: options.clock ?? systemClock,
     log: options.log ?? silentLogger,
     metrics,
     levelOf: (device) => levels.get(device) ?? 'stranger',

@@ -11,6 +11,8 @@ export interface SessionWatch {
   lostCount: () => number
   /** Codes with which sessions ended. */
   readonly closed: readonly string[]
+  /** What its network watch told. */
+  readonly networkChanges: readonly string[]
   /** Waits until the session has gone on so many times. */
   resumed: (count: number, deadlineMs: number) => Promise<void>
   stop: () => Promise<void>
@@ -23,6 +25,7 @@ export async function watchSessions (daemon: Daemon): Promise<SessionWatch> {
   const resumes: Array<{ link: string, stallMs: number }> = []
   const moves: Array<{ from: string, link: string }> = []
   const closed: string[] = []
+  const networkChanges: string[] = []
   let lostCount = 0
   const listening = (async () => {
     for await (const { name, payload } of stream) {
@@ -30,6 +33,7 @@ export async function watchSessions (daemon: Daemon): Promise<SessionWatch> {
       else if (name === 'session:link') moves.push({ from: payload.from, link: payload.link })
       else if (name === 'session:lost') lostCount++
       else if (name === 'session:closed') closed.push(payload.code)
+      else if (name === 'node:network-changed') networkChanges.push(payload.kind)
     }
   })().catch(() => { /* it ends with the watch, or with the daemon */ })
   await stream.opened
@@ -37,6 +41,7 @@ export async function watchSessions (daemon: Daemon): Promise<SessionWatch> {
     resumes,
     moves,
     closed,
+    networkChanges,
     lostCount: () => lostCount,
     resumed: async (count, deadlineMs) => {
       await waitFor(`resume ${count} at ${daemon.name} (lost ${lostCount} times, closed with ${closed.join(' ') || 'nothing'})`, () => resumes.length >= count, { deadlineMs, intervalMs: 20 })

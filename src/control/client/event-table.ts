@@ -33,6 +33,7 @@ export const EVENTS = {
   'forward:closed': event(z.object({ listen: z.string(), to: z.string() }), 'a forward is gone'),
   'relay:state': event(RelayShape, 'the state of a relay changed'),
   'node:duplicate-identity': event(Did, 'two live processes use the key of this device'),
+  'node:network-changed': event(z.object({ kind: z.enum(['addresses', 'woke']) }), 'this machine came to another network, or woke from sleep: every link is looked after'),
   'control:lagged': event(z.object({}), 'this stream\'s reader was too slow, events are missing and the stream ends: subscribe again, and ask for the status')
 } as const
 

@@ -1,8 +1,8 @@
 /** The one table of the control API. Server routes, the typed client and the documents derive from it; names are frozen. */
 import { z } from 'zod'
 import {
-  AddressShape, DaemonShape, ForwardShape, FriendShape, NamedShape, PingShape, PipeResultShape, RequestShape, ServiceShape,
-  StatusShape, ToShape, WhoShape
+  AddressShape, DaemonShape, ForwardShape, FriendShape, NamedShape, NetShape, PingShape, PipeResultShape, RequestShape, ServiceShape,
+  StatusShape, ToShape, WayShape, WhoShape
 } from './shapes.ts'
 
 /** One method: GET reads and takes its input from the query, POST changes and takes a JSON body. */
@@ -27,6 +27,7 @@ export const METHODS = {
   'daemon.status': get('/v1/status', Nothing, StatusShape, 'everything `carrier status` prints'),
   'daemon.stop': post('/v1/daemon/stop', Nothing, z.object({ pid: z.number() }), 'stops the daemon; it answers first'),
   'daemon.metrics': get('/v1/metrics', Nothing, z.object({ text: z.string() }), 'metrics in Prometheus text format'),
+  'node.netcheck': get('/v1/node/netcheck', Nothing, NetShape, 'what kind of network this is: asks the relays'),
   'identity.show': get('/v1/id', Nothing, z.object({ did: z.string(), peerId: z.string(), address: z.string().optional() }), 'own DID and current address (absent when all are revoked)'),
 
   'address.new': post('/v1/address/new', z.strictObject({ name: Name.optional() }), AddressShape, 'makes another address'),
@@ -44,6 +45,7 @@ export const METHODS = {
   'friend.unblock': post('/v1/friend/unblock', Who, Did, 'takes a block back'),
   'friend.blocked': get('/v1/friend/blocked', Nothing, z.object({ blocked: z.array(z.string()) }), 'blocked DIDs'),
   'friend.label': post('/v1/friend/label', z.strictObject({ who: WhoShape, label: Name }), NamedShape, 'our private name for a friend'),
+  'friend.why': get('/v1/friend/why', z.strictObject({ to: z.string().min(1).max(512) }), WayShape, 'the way to a friend (WHO or WHO/SERVICE), and why not a better one'),
   'friend.ping': get('/v1/friend/ping', Who, PingShape, 'one round trip through the session'),
 
   'service.serve': post('/v1/service/serve', z.strictObject({ name: Name, target: z.string().min(1).max(512), allow: z.array(WhoShape).max(256).optional() }), ServiceShape, 'offers a service; dark until someone is allowed'),

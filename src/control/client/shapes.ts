@@ -80,7 +80,8 @@ export const DaemonShape = z.object({
   configFile: z.string().optional(),
   relays: z.array(z.string()),
   listen: z.enum(['none', 'lan', 'mapped', 'public']),
-  port: z.number()
+  port: z.number(),
+  keepalive: z.enum(['fast', 'normal', 'saver']).optional()
 })
 
 /** One handed-out address. */
@@ -126,6 +127,33 @@ export const PingShape = z.object({
   path: PathShape,
   relayPeerId: z.string().optional(),
   link: z.string()
+})
+
+/** What kind of network the node is in. */
+export const NetShape = z.object({
+  nat: z.enum(['none', 'independent', 'dependent', 'unknown']),
+  seenAs: z.array(z.string()),
+  reason: z.string().optional(),
+  hasIpv4: z.boolean(),
+  hasIpv6: z.boolean(),
+  listen: z.array(z.string()),
+  relays: z.array(RelayShape),
+  advice: z.array(z.string())
+})
+
+/** The way to a friend. */
+export const WayShape = z.object({
+  did: z.string(),
+  label: z.string(),
+  presence: z.enum(['online', 'offline']),
+  link: z.string().optional(),
+  path: PathShape.optional(),
+  relayPeerId: z.string().optional(),
+  rttMs: z.number().optional(),
+  offlineReason: z.string().optional(),
+  reasons: z.array(z.object({ way: z.enum(['dial', 'punch', 'splice']), text: z.string(), nextTryMs: z.number().optional() })),
+  service: z.object({ name: z.string(), isOffered: z.boolean() }).optional(),
+  advice: z.array(z.string())
 })
 
 /** How a pipe stands: bytes flow, the far end closed its side, both sides are done, or it failed with a code. */

@@ -1,18 +1,23 @@
 /** carrier.toml: what a daemon is started from. Every complaint says FILE:LINE, what is wrong and what would be right. */
 import { z } from 'zod'
 import type { DeclaredForward, DeclaredService, ListenMode } from '../../carrier-types.ts'
-import type { LogLevel } from '../../base/index.ts'
-import { CarrierError, LIMITS, errorMessage } from '../../base/index.ts'
+import type { KeepaliveMode, LogLevel } from '../../base/index.ts'
+import { CarrierError, KEEPALIVE_MODES, LIMITS, errorMessage } from '../../base/index.ts'
 import { parseRelayAddress } from '../../node/index.ts'
 import { parseToml } from '../../base/toml.ts'
 import type { TomlDocument } from '../../base/toml.ts'
+import { NetworkShape, toNetworkConfig } from './network-settings.ts'
+import type { NetworkConfig } from './network-settings.ts'
 
 /** What a file says; absent means "not said here". */
 export interface CarrierConfig {
   relays?: string[]
   listen?: ListenMode
   port?: number
+  keepalive?: KeepaliveMode
+  punch?: boolean
   logLevel?: LogLevel
+  network?: NetworkConfig
   services: DeclaredService[]
   forwards: DeclaredForward[]
 }
@@ -49,7 +54,10 @@ export const ConfigShape = z.strictObject({
   relays: z.array(Relay).max(LIMITS.relayCount, `at most ${LIMITS.relayCount} relays`).optional(),
   listen: z.enum(LISTEN_MODES, { error: `must be one of ${LISTEN_MODES.join(', ')}` }).optional(),
   port: z.number({ error: 'must be a number from 0 to 65535' }).int().min(0).max(65_535, 'must be a number from 0 to 65535').optional(),
+  punch: z.boolean().optional(),
+  keepalive: z.enum(KEEPALIVE_MODES, { error: `must be one of ${KEEPALIVE_MODES.join(', ')}` }).optional(),
   log_level: z.enum(LOG_LEVELS, { error: `must be one of ${LOG_LEVELS.join(', ')}` }).optional(),
+  network: NetworkShape.optional(),
   services: z.record(ItemName, Service).optional(),
   forwards: z.record(ItemName, ForwardItem).optional()
 })
@@ -57,6 +65,7 @@ export const ConfigShape = z.strictObject({
 /** Keys that a table of the file may have; for messages and documents. */
 export const CONFIG_KEYS = {
   '': Object.keys(ConfigShape.shape),
+  network: Object.keys(NetworkShape.shape),
   'services.NAME': Object.keys(Service.shape),
   'forwards.NAME': Object.keys(ForwardItem.shape)
 } as const
@@ -73,12 +82,15 @@ export function parseConfig (text: string, file: string): CarrierConfig {
     const complaints = parsed.error.issues.flatMap((issue) => describe(issue, document, file))
     throw new CarrierError('ERR_CONFIG', complaints.slice(0, 8).join('\n'), { detail: { file } })
   }
-  const { relays, listen, port, log_level: logLevel, services = {}, forwards = {} } = parsed.data
+  const { relays, listen, port, keepalive, punch, log_level: logLevel, network, services = {}, forwards = {} } = parsed.data
   return {
     ...(relays === undefined ? {} : { relays }),
     ...(listen === undefined ? {} : { listen }),
     ...(port === undefined ? {} : { port }),
+    ...(keepalive === undefined ? {} : { keepalive }),
+    ...(punch === undefined ? {} : { punch }),
     ...(logLevel === undefined ? {} : { logLevel }),
+    ...(network === undefined ? {} : { network: toNetworkConfig(network, file) }),
     services: Object.entries(services).map(([name, { target, allow = [] }]) => ({
       name, target, allow, source: { kind: 'config', file, line: document.lineOf(['services', name]) }
     })),
@@ -91,7 +103,7 @@ export function parseConfig (text: string, file: string): CarrierConfig {
 function describe (issue: z.core.$ZodIssue, document: TomlDocument, file: string): string[] {
   const path = issue.path.map((part) => typeof part === 'number' ? part : String(part))
   if (issue.code === 'unrecognized_keys') {
-    const table = path.length === 0 ? '' : `${String(path[0])}.NAME`
+    const table = path.length < 2 ? String(path[0] ?? '') : `${String(path[0])}.NAME`
     const known = (CONFIG_KEYS as Record<string, readonly string[]>)[table] ?? []
     return issue.keys.map((key) =>
       `${file}:${document.lineOf([...path, key])}: unknown key "${key}"${path.length === 0 ? '' : ` in [${path.join('.')}]`}, known keys are ${known.join(', ')}`)

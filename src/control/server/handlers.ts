@@ -45,6 +45,8 @@ export function createHandlers ({ carrier, pipes, info }: HandlerComponents): Ha
     'friend.unblock': ({ who }) => ({ did: friends.unblock(who) }),
     'friend.blocked': () => ({ blocked: friends.blocked() }),
     'friend.label': ({ who, label }) => named(friends.label(who, label)),
+    'node.netcheck': async (_input, options) => carrier.netcheck(options),
+    'friend.why': async ({ to }, options) => carrier.why(to, options),
     'friend.ping': async ({ who }, options) => carrier.ping(who, options),
 
     'service.serve': ({ name, target, allow }) => viewService(carrier, forwarding.serve(name, target, allow === undefined ? {} : { allow }).name),
