@@ -1,11 +1,11 @@
 /** The library's main type: one running Carrier. The daemon, the CLI and applications use the same engine. */
 import type { AuditLog } from './audit/index.ts'
-import type { Clock, Logger, Metrics, Startable } from './base/index.ts'
+import type { Clock, KeepaliveMode, Logger, Metrics, Startable } from './base/index.ts'
 import type { Forwarding, ItemSource } from './forwarding/index.ts'
 import type { Friends } from './friends/index.ts'
 import type { AddressBook, Did, Identity } from './identity/index.ts'
-import type { CarrierNode, Path, RelayStatus } from './node/index.ts'
-import type { LinkKind, SessionManager } from './session/index.ts'
+import type { CarrierNode, Path, RelayStatus, UpstreamInit } from './node/index.ts'
+import type { LinkKind, PathReason, SessionManager } from './session/index.ts'
 
 /** How a node may be reached besides its relays. `none`: no listener at all. */
 export type ListenMode = 'none' | 'lan' | 'mapped' | 'public'
@@ -29,6 +29,12 @@ export interface CarrierInit {
   forwards?: readonly DeclaredForward[]
   /** How long a session without a link waits for one before its channels fail, milliseconds; LIMITS.sessionResumeWindowMs when absent. 0: they fail with their link. */
   resumeWindowMs?: number
+  /** How soon the loss of a link is noticed: `fast` (4 s), `normal` (the default: 4 s in use, 25 s idle) or `saver` (few wake-ups). */
+  keepalive?: KeepaliveMode
+  /** Friends and this node tell each other their public addresses inside their session and punch through their routers; true when absent. False: everything stays at the relays, unless one of them listens. */
+  punch?: boolean
+  /** The proxy to relays, and certificates that are trusted besides the usual ones; neither when absent. */
+  upstream?: UpstreamInit
   log?: Logger
   clock?: Clock
   metrics?: Metrics
@@ -53,6 +59,41 @@ export interface CarrierStatus {
   problems: string[]
 }
 
+/** The way to a friend, and what stands against a better one. */
+export interface WayReport {
+  did: Did
+  label: string
+  presence: 'online' | 'offline'
+  link: string | undefined
+  path: Path | undefined
+  relayPeerId: string | undefined
+  rttMs: number | undefined
+  /** Why there is no session; undefined when there is one. */
+  offlineReason: string | undefined
+  /** One for each way that would be better. */
+  reasons: PathReason[]
+  /** Whether the friend lets us dial the service that was named; undefined when none was, or the friend is not there. */
+  service: { name: string, isOffered: boolean } | undefined
+  /** What would help, in the imperative; empty when nothing is wrong. */
+  advice: string[]
+}
+
+/** What kind of network a node is in. */
+export interface NetReport {
+  /** How the router maps ports: \`none\` is no router at all; see \`reason\` for \`unknown\`. */
+  nat: 'none' | 'independent' | 'dependent' | 'unknown'
+  /** Address and port under which relays saw a fresh port of this machine. */
+  seenAs: string[]
+  reason: string | undefined
+  hasIpv4: boolean
+  hasIpv6: boolean
+  /** Addresses on which the node listens. */
+  listen: string[]
+  relays: RelayStatus[]
+  /** What would help, in the imperative; empty when nothing is wrong. */
+  advice: string[]
+}
+
 /** One running Carrier. `start` finishes or undoes itself; it never waits for a relay. */
 export interface Carrier extends Startable {
   readonly identity: Identity
@@ -66,6 +107,14 @@ export interface Carrier extends Startable {
   status: () => CarrierStatus
   /** Round trip to a friend through the session. @throws ERR_UNKNOWN_FRIEND, ERR_PEER_OFFLINE, ERR_TIMEOUT */
   ping: (who: string, options?: { signal?: AbortSignal }) => Promise<{ did: Did, label: string, rttMs: number, path: Path, relayPeerId: string | undefined, link: string }>
+  /**
+   * Why bytes to a friend (and, with a name behind a slash, to one of the friend's services) take the way they take, or none.
+   *
+   * @throws ERR_UNKNOWN_FRIEND
+   */
+  why: (to: string, options?: { signal?: AbortSignal }) => Promise<WayReport>
+  /** Asks the relays what kind of network this is. */
+  netcheck: (options?: { signal?: AbortSignal }) => Promise<NetReport>
   /** Every event of every part: `friend:*`, `session:*`, `forward:*`, `relay:*`, `node:*`. Payloads are plain JSON. Returns the remover. */
   onAnyEvent: (listener: (name: string, payload: unknown) => void) => () => void
 }

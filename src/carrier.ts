@@ -1,4 +1,5 @@
 /** The facade: builds the parts, starts them in order, stops them in reverse. The only place that knows them all. */
+import { networkInterfaces } from 'node:os'
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { createAuditLog } from './audit/index.ts'
@@ -16,6 +17,8 @@ import type { Did } from './identity/index.ts'
 import { ADDRESS_STORE_MIGRATIONS, createAddressStore, createNode } from './node/index.ts'
 import { createPresence, createSessionManager, createStandingSessions } from './session/index.ts'
 import { BUILD_DATE, VERSION } from './version.ts'
+import { reportNetwork } from './net-report.ts'
+import { reportWay } from './way-report.ts'
 
 /** How long `ping` waits for a session and its answer. */
 const PING_TIMEOUT_MS = LIMITS.dialTimeoutMs
@@ -76,10 +79,10 @@ async function build (init: CarrierInit, releaseLock: () => void): Promise<Carri
       ownerOf: (device) => late.friends?.ownerOf(device) ?? device,
       onStranger: (peerId) => { audit.countStranger(peerId) },
       addressStore: createAddressStore(database)
-    }, { relays: init.relays ?? [], listen: init.listen ?? 'none', port: init.port ?? 0 })
+    }, { relays: init.relays ?? [], listen: init.listen ?? 'none', port: init.port ?? 0, keepalive: init.keepalive ?? 'normal', punch: init.punch ?? true, ...(init.upstream === undefined ? {} : { upstream: init.upstream }) })
     const friends = createFriends({ database, identity, addressBook: addresses, node, audit, clock: trustedClock, random, log: log.child('carrier:friends'), metrics })
     late.friends = friends
-    const sessions = createSessionManager({ node, identity, clock, log: log.child('carrier:session'), metrics, random }, init.resumeWindowMs === undefined ? {} : { resumeWindowMs: init.resumeWindowMs })
+    const sessions = createSessionManager({ node, identity, clock, log: log.child('carrier:session'), metrics, random }, { keepalive: init.keepalive, ...(init.resumeWindowMs === undefined ? {} : { resumeWindowMs: init.resumeWindowMs }) })
     const standing = createStandingSessions({ sessions, node, clock, random, log: log.child('carrier:session') }, {
       friends: () => friends.list().filter((friend) => friend.state === 'friend').flatMap((friend) => friend.devices)
     })
@@ -118,6 +121,8 @@ async function build (init: CarrierInit, releaseLock: () => void): Promise<Carri
       metrics,
       status,
       ping,
+      why: async (to, options) => reportWay({ friends, sessions, forwarding, relays: () => node.relays(), clock }, to, options),
+      netcheck: async (options) => reportNetwork({ node, interfaces: networkInterfaces, clock }, options),
       start: async (options) => {
         if (stopping !== undefined) throw new CarrierError('ERR_CLOSED', 'this Carrier was stopped; make another one with createCarrier')
         starting ??= startParts(options)
@@ -168,6 +173,7 @@ async function build (init: CarrierInit, releaseLock: () => void): Promise<Carri
         forwarding.on(name, (payload) => { events.emit(name, payload) })
       }
       node.on('relay:state', (payload) => { events.emit('relay:state', payload) })
+      node.on('node:network-changed', (payload) => { events.emit('node:network-changed', payload) })
       node.on('node:duplicate-identity', ({ device }) => { noteDuplicate(device) })
       sessions.on('session:duplicate-identity', ({ device }) => { noteDuplicate(device) })
       sessions.on('session:opened', ({ session }) => {
@@ -250,6 +256,7 @@ async function build (init: CarrierInit, releaseLock: () => void): Promise<Carri
       const friend = friends.resolve(who)
       using deadline = startDeadline(clock, PING_TIMEOUT_MS, `no answer from ${friend.label} within ${PING_TIMEOUT_MS} ms`, options.signal)
       const session = await openAny(friend.devices, deadline.signal)
+      session.markUsed()
       const rttMs = await session.ping({ signal: deadline.signal })
       return { did: friend.owner, label: friend.label, rttMs, path: session.path, relayPeerId: session.relayPeerId, link: session.link }
     }

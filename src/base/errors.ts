@@ -24,6 +24,8 @@ export const ERRORS = {
   ERR_SUPERSEDED: { exit: 1, http: 409, wire: 14 },
   ERR_PEER_OFFLINE: { exit: 4, http: 503, wire: 0 },
   ERR_NO_RELAY: { exit: 1, http: 503, wire: 0 },
+  ERR_PROXY: { exit: 1, http: 502, wire: 0 },
+  ERR_CERTIFICATE: { exit: 1, http: 502, wire: 0 },
   ERR_INVALID_ARGUMENT: { exit: 2, http: 400, wire: 0 },
   ERR_INVALID_ADDRESS: { exit: 2, http: 400, wire: 0 },
   ERR_UNSUPPORTED_ADDRESS: { exit: 2, http: 400, wire: 0 },

@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto'
 import { createServer } from 'node:net'
 import type { AddressInfo, Server, Socket } from 'node:net'
-import { CarrierError, LIMITS, errorMessage } from '../base/index.ts'
+import { CarrierError, LIMITS, encodeAddress, errorMessage } from '../base/index.ts'
 import type { Clock, Logger, Startable, Timer } from '../base/index.ts'
 import { SPLICE_PREFACE, createTicketDoor, createTicketTable } from '../node/index.ts'
 import type { HealthAddress } from './health-server.ts'
@@ -46,6 +46,8 @@ export interface SplicePort extends Startable {
   /** As bound; undefined while it does not listen. */
   readonly port: number | undefined
   openPair: (handler: PairHandler) => SplicePair
+  /** A ticket with which a socket is told where it comes from. */
+  openObservation: () => Uint8Array
   /** Pairs whose legs have not both come, and sockets without a ticket. */
   readonly pairCount: number
   readonly waitingCount: number
@@ -59,7 +61,9 @@ export function createSplicePort (components: SplicePortComponents, init: Splice
   const { clock, log } = components
   // in the order of their making
   const pairs = new Set<Pair>()
-  const tickets = createTicketTable<{ pair: Pair, leg: LegName }>({ random: (count) => new Uint8Array(randomBytes(count)) }, { ttlMs: LIMITS.spliceTicketMs, maxCount: 2 * LIMITS.relaySpliceTicketCount })
+  const tickets = createTicketTable<{ pair: Pair, leg: LegName } | 'observe'>({ random: (count) => new Uint8Array(randomBytes(count)) }, { ttlMs: LIMITS.spliceTicketMs, maxCount: 2 * LIMITS.relaySpliceTicketCount })
+  /** Sockets that were told where they come from. */
+  const observed = new Set<Socket>()
   const door = createTicketDoor({ clock, onRefused: components.onRefused, onTicket: receive }, { preface: SPLICE_PREFACE })
   let servers: Server[] = []
   let isStopped = false
@@ -84,6 +88,7 @@ export function createSplicePort (components: SplicePortComponents, init: Splice
   function receive (socket: Socket, ticket: Uint8Array): boolean {
     const use = tickets.redeem(ticket, clock.monotonicMs())
     if (use === undefined) return false
+    if (use === 'observe') return observe(socket)
     const { pair, leg } = use
     pair.sockets[leg] = socket
     const { caller, called } = pair.sockets
@@ -104,6 +109,27 @@ export function createSplicePort (components: SplicePortComponents, init: Splice
     })
     pair.timer.cancel()
     pair.timer = clock.setTimer(() => { fail(pair, 'unpaired') }, LIMITS.splicePairMs)
+    return true
+  }
+
+  /**
+   * Says where the socket comes from. Its end is the caller's: as long as it is open, the router in between keeps the
+   * mapping.
+   */
+  function observe (socket: Socket): boolean {
+    const { remoteAddress, remotePort } = socket
+    if (remoteAddress === undefined || remotePort === undefined || observed.size >= LIMITS.relayObserveCount) return false
+    const timer = clock.setTimer(() => { socket.destroy() }, LIMITS.relayObserveMs)
+    observed.add(socket)
+    socket.on('close', () => {
+      timer.cancel()
+      observed.delete(socket)
+    })
+    // nothing is expected but the end
+    socket.on('data', () => { socket.destroy() })
+    socket.on('end', () => { socket.destroy() })
+    socket.resume()
+    socket.write(encodeAddress({ host: remoteAddress, port: remotePort }))
     return true
   }
 
@@ -160,6 +186,7 @@ export function createSplicePort (components: SplicePortComponents, init: Splice
       pairs.add(pair)
       return { tickets: pair.tickets, cancel: () => { fail(pair, 'cancelled') } }
     },
+    openObservation: () => tickets.issue('observe', clock.monotonicMs()),
     start: async () => {
       isStopped = false
       await listenAll(undefined)
@@ -172,6 +199,7 @@ export function createSplicePort (components: SplicePortComponents, init: Splice
       port = undefined
       for (const server of closing) server.close()
       door.closeAll()
+      for (const socket of observed) socket.destroy()
       for (const pair of [...pairs]) fail(pair, 'cancelled')
     }
   }

@@ -2,7 +2,7 @@
 import type { Connection, Libp2p, PeerId, Stream } from '@libp2p/interface'
 import { CarrierError, ERRORS, LIMITS, concatBytes, createBufferPool, createTaskOwner, sleep } from '../base/index.ts'
 import type { Clock, Logger, Metrics, Startable } from '../base/index.ts'
-import { SPLICE_PROTOCOL, decodeSpliceAnswer, decodeSpliceOpen, encodeSpliceOffer, encodeSpliceResult } from '../node/index.ts'
+import { SPLICE_PROTOCOL, decodeSpliceAnswer, decodeSpliceAsk, encodeSpliceOffer, encodeSpliceResult } from '../node/index.ts'
 import type { Admit } from './admission.ts'
 import { callPeer, isRelayed } from './call-peer.ts'
 import { createCircuitTable } from './circuit-table.ts'
@@ -58,10 +58,17 @@ export function createSpliceServer (components: SpliceServerComponents, init: Sp
   const counters = createSpliceMetrics(components.metrics, { splices: () => splices.size, bufferedBytes: splices.bufferedBytes, bufferBytes: () => pool.usedBytes, pairs: () => dataPort.pairCount, waiting: () => dataPort.waitingCount })
   const dataPort = createSplicePort({ clock, log, onRefused: (reason) => { counters.refusedSockets.add(1, { reason }) } }, init)
   const tasks = createTaskOwner(log)
+  /** When each peer asked of late. */
+  const observations = new Map<string, number[]>()
   let isDraining = false
 
   async function answer (stream: Stream, connection: Connection, signal: AbortSignal): Promise<void> {
-    const { to } = decodeSpliceOpen(await readMessage(stream, LIMITS.spliceMessageBytes, signal))
+    const asked = decodeSpliceAsk(await readMessage(stream, LIMITS.spliceMessageBytes, signal))
+    if (asked.t === 'observe') {
+      await answerObserve(stream, connection, signal)
+      return
+    }
+    const { to } = asked
     const decision = decide(connection, to)
     if (!decision.isAllowed) {
       await refuse(stream, decision.code, signal)
@@ -101,6 +108,31 @@ export function createSpliceServer (components: SpliceServerComponents, init: Sp
         claimed.endPlace()
       }
     }
+  }
+
+  /** Who holds a reservation is told where it is seen; so many at once that a punch gets what it needs. */
+  async function answerObserve (stream: Stream, connection: Connection, signal: AbortSignal): Promise<void> {
+    const key = peerKey(connection.remotePeer.toMultihash().bytes)
+    if (isRelayed(connection) || hop.reservationOf(key) === undefined) {
+      await refuse(stream, 'ERR_NOT_AVAILABLE', signal)
+      return
+    }
+    const rate = observations.get(key)
+    const nowMs = clock.monotonicMs()
+    const recent = (rate ?? []).filter((atMs) => nowMs - atMs < LIMITS.relayObserveSpanMs)
+    if (isDraining || recent.length >= LIMITS.relayObservePerPeerCount) {
+      await refuse(stream, 'ERR_LIMIT', signal)
+      return
+    }
+    observations.delete(key)
+    for (const oldest of observations.keys()) {
+      if (observations.size < LIMITS.relaySpliceAccountCount) break
+      observations.delete(oldest)
+    }
+    observations.set(key, [...recent, nowMs])
+    sendTicket(stream, dataPort.openObservation())
+    counters.requests.add(1, { result: 'observe' })
+    await stream.close({ signal })
   }
 
   type Decision = { isAllowed: false, code: 'ERR_NOT_AVAILABLE' | 'ERR_LIMIT' } |

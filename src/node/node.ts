@@ -3,13 +3,14 @@ import { randomBytes } from 'node:crypto'
 import { networkInterfaces } from 'node:os'
 import type { PeerId } from '@libp2p/interface'
 import { CarrierError, createEmitter, createTaskOwner, errorMessage, LIMITS, toHex } from '../base/index.ts'
-import type { Clock, Logger, Metrics, TaskOwner } from '../base/index.ts'
+import type { Clock, KeepaliveMode, Logger, Metrics, TaskOwner } from '../base/index.ts'
 import { peerIdFromDid } from '../identity/index.ts'
 import type { Did, Identity } from '../identity/index.ts'
 import { createAddressMemory } from './address-memory.ts'
 import { AUTH_PROTOCOL } from './auth.ts'
 import { createAuthGate } from './auth-gate.ts'
 import type { AuthenticatedConnection } from './auth-gate.ts'
+import { createConnectionCheck } from './connection-check.ts'
 import { createConnectionDesk } from './connection-desk.ts'
 import { createDialer } from './dialer.ts'
 import type { AddressStore } from './dialer.ts'
@@ -22,20 +23,24 @@ import { createLinkPort } from './link-port.ts'
 import { announcedMultiaddrs, listenMultiaddrs } from './listen-addresses.ts'
 import type { ListenMode } from './listen-addresses.ts'
 import { createNodeMetrics } from './metrics.ts'
+import { createNetworkWatch } from './network-watch.ts'
 import { createOutboundStreams } from './outbound-streams.ts'
-import { pathOf } from './path.ts'
+import { isLoopbackHost, pathOf } from './path.ts'
 import { createPeerDirectory } from './peer-directory.ts'
 import { createPeerSweep } from './peer-sweep.ts'
 import { pingConnection } from './ping.ts'
 import { createProtocolDoor } from './protocol-door.ts'
 import { parseRelayAddresses } from './relay-address.ts'
+import { createPuncher } from './punch.ts'
 import { createRelayEndpoints } from './relay-endpoints.ts'
 import { createRelaySupervisor } from './relay-supervisor.ts'
 import { createSecureChannel } from './secure-channel.ts'
 import { createSpliceClient } from './splice-client.ts'
 import { createStreamMuxers } from './stream-muxer.ts'
 import type { StreamMuxers } from './stream-muxer.ts'
-import type { CarrierNode, NodeEvents, Peer, PeerLevel } from './types.ts'
+import { createUpstream } from './upstream.ts'
+import type { UpstreamInit } from './upstream.ts'
+import type { CarrierNode, NetworkChange, NodeEvents, Peer, PeerLevel } from './types.ts'
 
 /** What a node is given. */
 export interface NodeComponents {
@@ -61,6 +66,12 @@ export interface NodeInit {
   port: number
   /** Loopback counts as local network: several nodes on one machine. */
   loopback?: boolean
+  /** The proxy to relays, and certificates that are trusted besides the usual ones. */
+  upstream?: UpstreamInit
+  /** How soon a silent connection is noticed; `normal` when absent. */
+  keepalive?: KeepaliveMode
+  /** Whether holes are punched with friends; true when absent. */
+  punch?: boolean
 }
 
 /** A node, and what is wrong with its set-up in plain sentences. */
@@ -77,6 +88,7 @@ export function createNode (components: NodeComponents, init: NodeInit): Node {
   const relays = parseRelayAddresses(init.relays)
   const emitter = createEmitter<NodeEvents>(log)
   const addressStore = components.addressStore ?? createAddressMemory()
+  const upstream = createUpstream(clock, init.upstream ?? {})
   const limits = createInboundLimits()
   const peers = createPeerDirectory(relays)
   let tasks: TaskOwner = createTaskOwner(log)
@@ -115,7 +127,7 @@ export function createNode (components: NodeComponents, init: NodeInit): Node {
     }
   })
 
-  const endpoints = createRelayEndpoints(peers)
+  const endpoints = createRelayEndpoints(peers, upstream.mayDialDirectly)
   const splices = createSpliceClient({
     libp2p: () => host().libp2p,
     clock,
@@ -130,6 +142,17 @@ export function createNode (components: NodeComponents, init: NodeInit): Node {
     hosts: [...new Set(listenMultiaddrs(init.listen, init.port, networkInterfaces(), init.loopback).map((text) => text.split('/')[2] ?? ''))],
     port: init.port === 0 ? 0 : init.port + 1
   }))
+  const puncher = createPuncher({
+    clock,
+    log,
+    random: Math.random,
+    // nothing is in between on one machine
+    observers: () => running === undefined || init.punch === false ? [] : splices.observers().filter((relayPeerId) => !isLoopbackHost(endpoints.ipOf(relayPeerId) ?? '')),
+    askObserve: splices.askObserve,
+    relayHosts: () => relays.flatMap((relay) => endpoints.ipOf(relay.peerId) ?? []),
+    interfaces: networkInterfaces,
+    mayDialDirectly: upstream.mayDialDirectly
+  }, { mayUseLan: init.listen !== 'none', mayUseLoopback: init.loopback === true })
   const linkDialer = createLinkDialer({ clock, tasks: () => tasks, connectionsOf: gate.connectionsOf, levelOf })
 
   const door = createProtocolDoor({
@@ -158,6 +181,9 @@ export function createNode (components: NodeComponents, init: NodeInit): Node {
     onState: (status) => { emitter.emit('relay:state', status) }
   }, relays)
 
+  const checkConnection = createConnectionCheck({ clock, log, tasks: () => tasks, ping: async (connection, signal) => pingConnection(clock, connection, signal) })
+  const networkWatch = createNetworkWatch({ clock, interfaces: networkInterfaces, onChange: networkChanged })
+
   const peerSweep = createPeerSweep({
     node: () => host().libp2p,
     clock,
@@ -175,7 +201,7 @@ export function createNode (components: NodeComponents, init: NodeInit): Node {
     tasks: () => tasks,
     gate,
     levelOf,
-    addressStore,
+    addressStore: { recall: (device) => addressStore.recall(device).filter((text) => upstream.mayDialDirectly(text.split('/')[2] ?? '')) },
     isReserved: supervisor.isReserved,
     dials: metrics.dials
   }, { relays, mayUseLan: init.listen !== 'none' || init.loopback === true, mayUseLoopback: init.loopback === true })
@@ -202,6 +228,19 @@ export function createNode (components: NodeComponents, init: NodeInit): Node {
     if (device === undefined || levelOf(device) !== 'friend') components.onStranger(peer.toString())
   }
 
+  /** Circuits end with the connection to their relay. */
+  function networkChanged (change: NetworkChange): void {
+    log.info('the network changed, everything open is looked after', { kind: change.kind })
+    for (const connection of host().libp2p.getConnections()) {
+      const device = peers.deviceOf(connection.remotePeer)
+      const relay = supervisor.statuses().find((status) => status.peerId === connection.remotePeer.toString())
+      const isOurs = relay !== undefined || (device !== undefined && levelOf(device) === 'friend')
+      if (isOurs && pathOf(connection.remoteAddr).path !== 'relayed') checkConnection(connection, relay?.rttMs)
+    }
+    supervisor.networkChanged()
+    emitter.emit('node:network-changed', change)
+  }
+
   function describe (entry: AuthenticatedConnection): Peer {
     return { device: entry.device, owner: ownerOf(entry.device), level: levelOf(entry.device), instanceId: entry.instanceId, ...pathOf(entry.connection.remoteAddr) }
   }
@@ -220,6 +259,7 @@ export function createNode (components: NodeComponents, init: NodeInit): Node {
   async function stop (): Promise<void> {
     if (running === undefined) return
     const { host: { libp2p }, muxers } = running
+    networkWatch.stop()
     // from here on no stream is admitted; those that are would keep their tasks, and so the stop, waiting
     const tasksDone = tasks.stop()
     // a graceful close of the connection would look like an end on every stream of it
@@ -248,6 +288,7 @@ export function createNode (components: NodeComponents, init: NodeInit): Node {
       const muxers = createStreamMuxers({
         clock,
         log,
+        keepalive: init.keepalive,
         peerOf: secureChannel.peerOf,
         policy: {
           classOf: (peer) => {
@@ -265,7 +306,8 @@ export function createNode (components: NodeComponents, init: NodeInit): Node {
         listen: listenMultiaddrs(init.listen, init.port, networkInterfaces(), init.loopback),
         gater: createGater({ clock, relays, peers, levelOf, limits, onRefused }),
         secureChannel: { ...secureChannel, encrypter: endpoints.observe(secureChannel.encrypter) },
-        muxers
+        muxers,
+        upstream
       }).catch((err: unknown) => {
         muxers.stop()
         throw explainStartFailure(err, init)
@@ -281,6 +323,7 @@ export function createNode (components: NodeComponents, init: NodeInit): Node {
         await linkPort.start()
         await supervisor.start()
         await peerSweep.start()
+        networkWatch.start()
       } catch (err) {
         await stop()
         throw explainStartFailure(err, init)
@@ -310,6 +353,8 @@ export function createNode (components: NodeComponents, init: NodeInit): Node {
     },
     dialLink: linkDialer.dialLink,
     canDialLink: linkDialer.canDialLink,
+    canPunch: puncher.canPunch,
+    preparePunch: puncher.prepare,
     disconnect: async (device) => {
       const err = new CarrierError('ERR_CLOSED', 'the connection was ended')
       door.abortAll(err, device)

@@ -2,12 +2,12 @@
 import type { Socket } from 'node:net'
 import type { Connection, Libp2p, PeerId } from '@libp2p/interface'
 import { CarrierError, LIMITS, codeFromWire, errorCode, startDeadline } from '../base/index.ts'
-import type { Clock, CounterMetric, Logger, TaskOwner } from '../base/index.ts'
+import type { Clock, CounterMetric, HostAndPort, Logger, TaskOwner } from '../base/index.ts'
 import { didFromPublicKey, publicKeyFromDid } from '../identity/index.ts'
 import type { Did } from '../identity/index.ts'
 import { createFrameExchange } from './frame-exchange.ts'
 import type { RelayEndpoints } from './relay-endpoints.ts'
-import { SPLICE_PROTOCOL, decodeSpliceOffer, decodeSpliceResult, encodeSpliceAnswer, encodeSpliceOpen } from './splice-messages.ts'
+import { SPLICE_PROTOCOL, decodeSpliceOffer, decodeSpliceResult, encodeSpliceAnswer, encodeSpliceObserve, encodeSpliceOpen } from './splice-messages.ts'
 import type { SpliceResult } from './splice-messages.ts'
 import { createPeerStream } from './stream-adapter.ts'
 import { SPLICE_PREFACE } from './ticket-door.ts'
@@ -33,6 +33,10 @@ export interface SpliceClient extends Pick<CarrierNode, 'openSplice' | 'canSplic
   hasHandler: () => boolean
   /** Notes what a peer says that it speaks: from identify. */
   noteProtocols: (peer: PeerId, protocols: readonly string[]) => void
+  /** A ticket with which this relay answers where a socket comes from, and where to show it. @throws CarrierError as `openSplice` */
+  askObserve: (relayPeerId: string, signal: AbortSignal) => Promise<HostAndPort & { ticket: Uint8Array }>
+  /** Relays that can be asked so. */
+  observers: () => string[]
   /** Answers an offer; the stream comes from a listed relay. */
   handleOffer: (stream: PeerStream, connection: Connection) => Promise<void>
 }
@@ -71,7 +75,7 @@ export function createSpliceClient (components: SpliceClientComponents): SpliceC
     const { signal: stopSignal } = tasks()
     using deadline = startDeadline(clock, LIMITS.spliceTimeoutMs, 'the splice was not there in time', options.signal === undefined ? stopSignal : AbortSignal.any([stopSignal, options.signal]))
     try {
-      const result = await ask(connection, device, deadline.signal)
+      const result = await ask(connection, encodeSpliceOpen(publicKeyFromDid(device)), deadline.signal)
       const socket = await connectLeg(relayPeerId, result, deadline.signal)
       components.splices.add(1, { result: 'opened' })
       return socket
@@ -82,7 +86,16 @@ export function createSpliceClient (components: SpliceClientComponents): SpliceC
     }
   }
 
-  async function ask (connection: Connection, device: Did, signal: AbortSignal): Promise<SpliceResult> {
+  async function askObserve (relayPeerId: string, signal: AbortSignal): Promise<HostAndPort & { ticket: Uint8Array }> {
+    const connection = canSplice(relayPeerId) ? connectionTo(relayPeerId) : undefined
+    const host = endpoints.ipOf(relayPeerId)
+    if (connection === undefined || host === undefined) throw notAvailable('the relay offers no splices, or is not connected')
+    const result = await ask(connection, encodeSpliceObserve(), signal)
+    if (result.t === 'refused') throw refusal(result)
+    return { host, port: result.port, ticket: result.ticket }
+  }
+
+  async function ask (connection: Connection, question: Uint8Array, signal: AbortSignal): Promise<SpliceResult> {
     let stream: PeerStream
     try {
       stream = createPeerStream(await connection.newStream(SPLICE_PROTOCOL, { signal, maxOutboundStreams: LIMITS.peerStreamCount }))
@@ -91,7 +104,7 @@ export function createSpliceClient (components: SpliceClientComponents): SpliceC
       throw new CarrierError('ERR_NOT_AVAILABLE', 'the relay does not answer for splices', { cause: err })
     }
     return talk(stream, signal, async (exchange) => {
-      exchange.write(encodeSpliceOpen(publicKeyFromDid(device)))
+      exchange.write(question)
       return decodeSpliceResult(await receive(exchange))
     })
   }
@@ -139,6 +152,8 @@ export function createSpliceClient (components: SpliceClientComponents): SpliceC
   return {
     openSplice,
     canSplice,
+    askObserve,
+    observers: () => [...offering].filter(canSplice),
     handleOffer: async (stream, connection) => {
       try {
         await handleOffer(stream, connection)

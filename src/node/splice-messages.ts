@@ -7,6 +7,10 @@
  * relay → caller   {t:'ticket', port, ticket, ttlMs} or {t:'refused', code, retryMs?}
  * relay → called   {t:'ticket', port, ticket, ttlMs} or {t:'refused', code}
  * ```
+ *
+ * caller → relay   {t:'observe'}           relay → caller   {t:'ticket', …} or {t:'refused', …}: what comes with this ticket is
+ *                                          answered with the address that it came from (base/socket-address.ts)
+ *
  * Each message is an unsigned varint length and at most LIMITS.spliceMessageBytes of DAG-CBOR.
  */
 import { z } from 'zod'
@@ -22,6 +26,8 @@ const bytesOf = (length: number): z.ZodType<Uint8Array> => z.instanceof(Uint8Arr
 
 /** `to`: the raw Ed25519 key of the called device. */
 const openSchema = z.strictObject({ t: z.literal('open'), to: bytesOf(RAW_KEY_BYTES) })
+
+const askSchema = z.discriminatedUnion('t', [openSchema, z.strictObject({ t: z.literal('observe') })])
 
 /** `from`: the raw Ed25519 key that the relay has proven of the caller. */
 const offerSchema = z.strictObject({ t: z.literal('offer'), from: bytesOf(RAW_KEY_BYTES) })
@@ -40,8 +46,10 @@ export type SpliceResult = z.output<typeof resultSchema>
 
 /** Encodes the caller's question. */
 export const encodeSpliceOpen = (to: Uint8Array): Uint8Array => encodeCbor({ t: 'open', to })
-/** Decodes it. @throws CarrierError ERR_PROTOCOL */
-export const decodeSpliceOpen = (bytes: Uint8Array): z.output<typeof openSchema> => decodeCbor(openSchema, bytes)
+/** Encodes the question under which address we are seen. */
+export const encodeSpliceObserve = (): Uint8Array => encodeCbor({ t: 'observe' })
+/** Decodes either question. @throws CarrierError ERR_PROTOCOL */
+export const decodeSpliceAsk = (bytes: Uint8Array): z.output<typeof askSchema> => decodeCbor(askSchema, bytes)
 
 /** Encodes the relay's question to the called end. */
 export const encodeSpliceOffer = (from: Uint8Array): Uint8Array => encodeCbor({ t: 'offer', from })

@@ -1,6 +1,6 @@
 /** The door types of node/: authenticated peers and streams on which other parts build. */
 import type { Socket } from 'node:net'
-import type { Startable } from '../base/index.ts'
+import type { HostAndPort, Startable } from '../base/index.ts'
 import type { Did } from '../identity/index.ts'
 
 /** How well a remote device is known to the owner of this node; decided by the injected `admit`. */
@@ -53,6 +53,25 @@ export interface SpliceHandler {
 /** Takes a socket that came to the link port with a ticket of `device`; owns it. Who is at its other end is still to be proven. */
 export type LinkSocketHandler = (socket: Socket, device: Did, path: 'lan' | 'direct') => void
 
+/** How a router maps one local port for different destinations. `unknown`: seen from one place only, with another port than the local one. */
+export type NatMapping = 'independent' | 'dependent' | 'unknown'
+
+/** A local port that is ready to be punched through; its owner closes it. */
+export interface PunchPort {
+  /** What to tell the friend: at most LIMITS.punchCandidateCount. */
+  readonly candidates: readonly HostAndPort[]
+  readonly mapping: NatMapping
+  /** Where relays saw the port. */
+  readonly observed: readonly HostAndPort[]
+  /**
+   * Tries the friend's candidates, in a random rhythm of about two round trips, until the signal fires or the time is over; every socket that is connected goes to
+   * `onSocket`, which owns it. Resolves when no more will come.
+   */
+  connect: (offered: readonly HostAndPort[], rttMs: number, onSocket: (socket: Socket) => void, signal: AbortSignal) => Promise<void>
+  /** Ends what is still under way. Idempotent. */
+  close: () => void
+}
+
 /** State of one configured relay, as `carrier status` shows it. */
 export interface RelayStatus {
   peerId: string
@@ -65,6 +84,9 @@ export interface RelayStatus {
   reason: string | undefined
 }
 
+/** `addresses`: our addresses are others than before. `woke`: the machine, or only this process, stood still for long. */
+export interface NetworkChange { kind: 'addresses' | 'woke' }
+
 /** Events of a node. */
 export interface NodeEvents {
   /** A relay changed state. */
@@ -73,6 +95,8 @@ export interface NodeEvents {
   'peer:authenticated': { peer: Peer, direction: 'inbound' | 'outbound' }
   /** The last connection to a device is gone. */
   'peer:disconnected': { device: Did }
+  /** This machine came to another network (`addresses`) or woke from sleep (`woke`): everything open is looked after now. */
+  'node:network-changed': NetworkChange
   /** Two live processes present the key of this device; hex instance ids, the older connection first. */
   'node:duplicate-identity': { device: Did, instanceIds: [string, string] }
 }
@@ -127,6 +151,14 @@ export interface CarrierNode extends Startable {
   handleLinkSockets: (handler: LinkSocketHandler) => void
   /** True when an open direct connection to the device was dialled by us. A look-up. */
   canDialLink: (device: Did) => boolean
+  /** True when some relay can tell where we are seen. A look-up. */
+  canPunch: () => boolean
+  /**
+   * A fresh local port to punch through, and under which addresses it is seen. The caller closes it.
+   *
+   * @throws CarrierError ERR_NOT_AVAILABLE when no relay told where we are seen, or the signal's reason
+   */
+  preparePunch: (signal: AbortSignal) => Promise<PunchPort>
   /** Ends all connections to a device at once (block, remove, revoke). */
   disconnect: (device: Did) => Promise<void>
 }

@@ -1,6 +1,6 @@
 /** One link that belongs to a session: its frames are sorted here, its life is watched here. */
-import { CarrierError, codeFromWire, LIMITS, toCarrierError } from '../base/index.ts'
-import type { Clock, ErrorCode, Timer } from '../base/index.ts'
+import { CarrierError, codeFromWire, keepaliveOf, LIMITS, networkPatienceMs, toCarrierError } from '../base/index.ts'
+import type { Clock, ErrorCode, Keepalive, KeepaliveMode, Timer } from '../base/index.ts'
 import type { FrameDecoder, FrameSink } from './frame-decoder.ts'
 import { encodeSessionFrame, FIRST_CHANNEL_TYPE, FIRST_SKIPPED_TYPE, violation } from './frames.ts'
 import type { Frame, LinkFrame } from './frames.ts'
@@ -24,7 +24,7 @@ export interface LinkOwner {
   onRoundTrip: (link: AttachedLink, rttMs: number) => void
   onGoaway: (link: AttachedLink, code: ErrorCode) => void
   /** The frames that change what links do. */
-  onLinkFrame: (link: AttachedLink, frame: Extract<Frame, { type: 'switch' | 'resume' | 'resumed' | 'lost' | 'linkAsk' | 'linkTicket' }>) => void
+  onLinkFrame: (link: AttachedLink, frame: Extract<Frame, { type: 'switch' | 'resume' | 'resumed' | 'lost' | 'linkAsk' | 'linkTicket' | 'punch' }>) => void
 }
 
 /**
@@ -64,12 +64,16 @@ export class AttachedLink implements LinkHandler, FrameSink {
   #watchDueMs = 0
   /** The next look is far away, because nothing was on its way. */
   #isLazy = false
+  /** `check` asked and nothing came since; `last`: its time is over, and what this process had no time to read is read now. */
+  #checking: 'no' | 'asked' | 'last' = 'no'
+  readonly #keepalive: Keepalive
   #holdTimer: Timer | undefined
   readonly #pings = new Map<number, PendingPing>()
 
-  constructor (components: { clock: Clock, owner: LinkOwner }, init: { link: Link, decoder: FrameDecoder, epoch: number }) {
+  constructor (components: { clock: Clock, owner: LinkOwner, keepalive?: KeepaliveMode | undefined }, init: { link: Link, decoder: FrameDecoder, epoch: number }) {
     this.#clock = components.clock
     this.#owner = components.owner
+    this.#keepalive = keepaliveOf(components.keepalive)
     this.link = init.link
     this.epoch = init.epoch
     this.#decoder = init.decoder
@@ -136,6 +140,14 @@ export class AttachedLink implements LinkHandler, FrameSink {
     return promise
   }
 
+  /** Asks now, because something changed: when nothing comes for `patienceMs` (five round trips, when absent) the link is lost. */
+  check (patienceMs = networkPatienceMs(this.#rttMs)): void {
+    if (this.#isGone || this.#checking !== 'no') return
+    this.#checking = 'asked'
+    this.ping().catch(() => { /* the watch sees for itself */ })
+    this.#planWatch(patienceMs)
+  }
+
   /** Sends what was written and ends the link; it is cut when that takes too long. */
   async close (): Promise<void> {
     this.#retire(new CarrierError('ERR_LINK_LOST', 'the link was closed'))
@@ -158,6 +170,7 @@ export class AttachedLink implements LinkHandler, FrameSink {
   onBytes (chunk: Uint8Array): void {
     if (this.#isGone) return
     this.#lastReceivedMs = this.#clock.monotonicMs()
+    this.#checking = 'no'
     this.#owner.onBytes(this, chunk.length)
     this.#guarded(() => { this.#decoder.push(chunk) })
     if (this.#decoder.isHeld) this.#hold()
@@ -189,7 +202,7 @@ export class AttachedLink implements LinkHandler, FrameSink {
         return
       case 'pong': this.#receivePong(frame.sequence); return
       case 'goaway': this.#owner.onGoaway(this, codeFromWire(frame.code)); return
-      case 'switch': case 'resume': case 'resumed': case 'lost': case 'linkAsk': case 'linkTicket':
+      case 'switch': case 'resume': case 'resumed': case 'lost': case 'linkAsk': case 'linkTicket': case 'punch':
         this.#owner.onLinkFrame(this, frame)
         return
       case 'hello': case 'welcome': case 'confirm': throw violation(`a ${frame.type} frame in a live session`)
@@ -247,16 +260,24 @@ export class AttachedLink implements LinkHandler, FrameSink {
   #watch (): void {
     const nowMs = this.#clock.monotonicMs()
     // a link that is held does not read, and a timer that is late means that this process slept: what came is still to be read
-    if (this.#decoder.isHeld || nowMs - this.#watchDueMs > LATE_MS) this.#lastReceivedMs = nowMs
+    if (this.#decoder.isHeld || nowMs - this.#watchDueMs > LATE_MS) {
+      this.#lastReceivedMs = nowMs
+      this.#checking = 'no'
+    }
     const silentMs = nowMs - this.#lastReceivedMs
     const isWaiting = this.#owner.isWaiting()
-    const askAfterMs = isWaiting ? LIMITS.sessionBusyPingMs : LIMITS.sessionPingMs
-    const lostAfterMs = isWaiting ? LIMITS.sessionBusySilenceMs : LIMITS.sessionPingMs + LIMITS.sessionPongTimeoutMs
+    const askAfterMs = isWaiting ? LIMITS.sessionBusyPingMs : this.#keepalive.linkAskMs
+    const lostAfterMs = isWaiting ? LIMITS.sessionBusySilenceMs : this.#keepalive.linkLostMs
     // silence counts from a question on: what was quiet because nobody had anything to say is not lost
     const [oldest] = this.#pings.values()
     const unansweredMs = oldest === undefined ? 0 : Math.min(silentMs, nowMs - oldest.sentMs)
     const patienceMs = lostAfterMs - askAfterMs
-    if (oldest !== undefined && unansweredMs >= patienceMs) {
+    if (this.#checking === 'asked') {
+      this.#checking = 'last'
+      this.#planWatch(MIN_WATCH_MS)
+      return
+    }
+    if (this.#checking === 'last' || (oldest !== undefined && unansweredMs >= patienceMs)) {
       const err = new CarrierError('ERR_LINK_LOST', `nothing came over the link for ${Math.round(silentMs / 1000)} s`)
       this.abort(err)
       this.#owner.onGone(this, err)

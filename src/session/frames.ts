@@ -14,7 +14,8 @@
  * undefined flag, a channel id where 0 belongs (or 0 where one belongs): the session ends with ERR_PROTOCOL, before any
  * of the body is buffered.
  */
-import { CarrierError, LIMITS } from '../base/index.ts'
+import { ADDRESS_BYTES, CarrierError, decodeAddress, encodeAddress, LIMITS } from '../base/index.ts'
+import type { HostAndPort } from '../base/index.ts'
 
 /** Bytes of every frame's header. */
 export const HEADER_BYTES = 8
@@ -52,6 +53,11 @@ export const FRAME_TYPE = {
   linkAsk: 0x0d,
   /** u16 port ‖ ticket (32): answers link-ask; port 0: there is none. Feature "direct". */
   linkTicket: 0x0e,
+  /**
+   * u8 word (0 ask, 1 answer, 2 no, 3 hard: no, our router maps per destination) ‖ u32 round ‖ up to 4 addresses of 19 bytes: u8 family (4 or 6) ‖ u16 port ‖ 16 bytes;
+   * the controller asks. Feature "punch".
+   */
+  punch: 0x0f,
   /** u8 n ‖ kind (n bytes of a-z 0-9 . / -) ‖ opening message. */
   open: 0x10,
   /** u64 offset ‖ 1 to 16,384 bytes of the channel, the first of which has this offset. */
@@ -96,6 +102,7 @@ export type Frame =
   | { type: 'lost', epoch: number }
   | { type: 'linkAsk' }
   | { type: 'linkTicket', port: number, ticket: Uint8Array }
+  | { type: 'punch', what: PunchWord, round: number, candidates: HostAndPort[] }
   | { type: 'open', channelId: number, kind: string, message: Uint8Array }
   | { type: 'ack', channelId: number, receivedBytes: number, limitBytes: number, isFinReceived: boolean }
   | { type: 'fin', channelId: number, finalBytes: number }
@@ -103,7 +110,15 @@ export type Frame =
   | { type: 'datagram', channelId: number, body: Uint8Array }
 
 /** A frame that concerns its link and not the channels. */
-export type LinkFrame = Extract<Frame, { type: 'hello' | 'welcome' | 'confirm' | 'goaway' | 'ping' | 'pong' | 'auth' | 'switch' | 'resume' | 'resumed' | 'lost' | 'linkAsk' | 'linkTicket' }>
+export type LinkFrame = Extract<Frame, { type: 'hello' | 'welcome' | 'confirm' | 'goaway' | 'ping' | 'pong' | 'auth' | 'switch' | 'resume' | 'resumed' | 'lost' | 'linkAsk' | 'linkTicket' | 'punch' }>
+
+/** What a punch frame says. */
+export type PunchWord = 'ask' | 'answer' | 'no' | 'hard'
+
+const PUNCH_WORDS: readonly PunchWord[] = ['ask', 'answer', 'no', 'hard']
+
+/** The other end's candidates, or why it has none. */
+export type PunchAnswer = readonly HostAndPort[] | 'no' | 'hard'
 
 interface Shape { name: keyof typeof FRAME_TYPE, minBytes: number, maxBytes: number, flags: number, isChannel: boolean }
 
@@ -128,6 +143,7 @@ const SHAPES: ReadonlyArray<Shape | undefined> = shapeTable([
   ['lost', 4, 4, 0, false],
   ['linkAsk', 0, 0, 0, false],
   ['linkTicket', 34, 34, 0, false],
+  ['punch', 5, 5 + LIMITS.punchCandidateCount * ADDRESS_BYTES, 0, false],
   ['open', 2, 1 + LIMITS.channelKindBytes + LIMITS.sessionOpenMessageBytes, 0, true],
   ['data', 9, 8 + PAYLOAD, 0, true],
   ['ack', 16, 16, FLAG_FIN, true],
@@ -168,6 +184,7 @@ export function decodeBody (type: number, flags: number, channelId: number, body
     case FRAME_TYPE.lost: return { type: 'lost', epoch: readU32(body, 0) }
     case FRAME_TYPE.linkAsk: return { type: 'linkAsk' }
     case FRAME_TYPE.linkTicket: return { type: 'linkTicket', port: readU16(body, 0), ticket: copyOf(body.subarray(2, 34)) }
+    case FRAME_TYPE.punch: return decodePunch(body)
     case FRAME_TYPE.open: return decodeOpen(channelId, body)
     case FRAME_TYPE.ack: return { type: 'ack', channelId, receivedBytes: readU64(body, 0), limitBytes: readU64(body, 8), isFinReceived: flags === FLAG_FIN }
     case FRAME_TYPE.fin: return { type: 'fin', channelId, finalBytes: readU64(body, 0) }
@@ -207,6 +224,13 @@ export function encodeSessionFrame (frame: Frame): Uint8Array {
       const bytes = start(FRAME_TYPE.linkTicket, 0, 0, 34)
       writeNumber(bytes, HEADER_BYTES, frame.port, 2)
       bytes.set(frame.ticket, HEADER_BYTES + 2)
+      return bytes
+    }
+    case 'punch': {
+      const bytes = start(FRAME_TYPE.punch, 0, 0, 5 + frame.candidates.length * ADDRESS_BYTES)
+      bytes[HEADER_BYTES] = PUNCH_WORDS.indexOf(frame.what)
+      writeNumber(bytes, HEADER_BYTES + 1, frame.round, 4)
+      for (const [index, candidate] of frame.candidates.entries()) bytes.set(encodeAddress(candidate), HEADER_BYTES + 5 + index * ADDRESS_BYTES)
       return bytes
     }
     case 'open': {
@@ -255,6 +279,13 @@ export function violation (what: string): CarrierError {
 /** A plain copy; `slice` of a Buffer would be a view that keeps the whole chunk alive. */
 function copyOf (bytes: Uint8Array): Uint8Array {
   return new Uint8Array(bytes)
+}
+
+function decodePunch (body: Uint8Array): Frame {
+  const what = PUNCH_WORDS[body[0] as number]
+  if (what === undefined || (body.length - 5) % ADDRESS_BYTES !== 0) throw violation('a malformed punch frame')
+  const count = (body.length - 5) / ADDRESS_BYTES
+  return { type: 'punch', what, round: readU32(body, 1), candidates: Array.from({ length: count }, (_address, index) => decodeAddress(body.subarray(5 + index * ADDRESS_BYTES, 5 + (index + 1) * ADDRESS_BYTES))) }
 }
 
 function decodeOpen (channelId: number, body: Uint8Array): Frame {

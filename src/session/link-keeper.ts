@@ -7,11 +7,14 @@ import { abortable, backoffMs, CarrierError, errorCode, errorMessage, LIMITS, st
 import type { Clock, Logger, TaskOwner, Timer } from '../base/index.ts'
 import type { Did } from '../identity/index.ts'
 import type { Peer } from '../node/index.ts'
+import { createLinkPunch } from './link-punch.ts'
+import type { LinkPunch } from './link-punch.ts'
 import type { LinkNode, LinkOpener, SocketWay } from './link-opener.ts'
 import type { Link } from './link.ts'
 import type { LiveSession } from './live-session.ts'
 import type { SessionMetrics } from './session-metrics.ts'
-import type { LinkKind } from './types.ts'
+import { pathReasons } from './path-report.ts'
+import type { LinkKind, PathReason } from './types.ts'
 
 /** Collaborators of the keeper. */
 export interface LinkKeeperComponents {
@@ -42,13 +45,22 @@ export interface LinkKeeper {
   review: (session: LiveSession) => void
   /** A channel was opened: `review`, but not for each of many. */
   used: (session: LiveSession) => void
+  /** Why no better link carries the session. */
+  explain: (session: LiveSession) => PathReason[]
+  /** The other end wants to punch. */
+  punchAsked: LinkPunch['asked']
+  /** Another network: what failed before may work now. */
+  networkChanged: () => void
   /** The session has ended. */
   forget: (session: LiveSession) => void
   stop: () => void
 }
 
 /** What is under way for one session. */
-interface Care { timer: Timer | undefined, dueMs: number, isOpening: boolean, joining: { link: Link, resolve: (isJoined: boolean) => void } | undefined, failureCount: number, notBeforeMs: number, inUseAtMs: number | undefined }
+interface Care { timer: Timer | undefined, dueMs: number, opening: Set<Way['way']>, joining: Set<{ link: Link, resolve: (isJoined: boolean) => void }>, failureCount: number, notBeforeMs: number, inUseAtMs: number | undefined, punch: { failureCount: number, notBeforeMs: number, hasWorked: boolean }, lastFailure: Partial<Record<Way['way'], string | undefined>> }
+
+/** A way to a better link. */
+interface Way { way: PathReason['way'] | 'stream', kind: LinkKind, run: (signal: AbortSignal) => Promise<{ link: Link, peer: Peer }> }
 
 /** The better, the higher. */
 const RANK: Readonly<Record<LinkKind, number>> = { stream: 1, splice: 2, direct: 3 }
@@ -67,8 +79,20 @@ export function createLinkKeeper (components: LinkKeeperComponents, init: LinkKe
   })
   node.handleLinkSockets((socket, device, path) => { receive(socket, device, { kind: 'direct', path, relayPeerId: undefined }) })
 
+  const punch = createLinkPunch({ node, opener, clock, log, tasks, receive })
+
   return {
     review,
+    punchAsked: punch.asked,
+    explain,
+    networkChanged: () => {
+      for (const [session, care] of cares) {
+        care.notBeforeMs = 0
+        care.failureCount = 0
+        care.punch = { ...care.punch, failureCount: 0, notBeforeMs: 0 }
+        review(session)
+      }
+    },
     used,
     forget: (session) => {
       cares.get(session)?.timer?.cancel()
@@ -85,12 +109,31 @@ export function createLinkKeeper (components: LinkKeeperComponents, init: LinkKe
     if (inUseAtMs === undefined || clock.monotonicMs() - inUseAtMs >= LIMITS.linkReviewMs) review(session)
   }
 
+  function explain (session: LiveSession): PathReason[] {
+    const care = cares.get(session)
+    const relayPeerId = session.links.all().find((one) => one.link.path === 'relayed')?.link.relayPeerId
+    const nowMs = clock.monotonicMs()
+    return pathReasons({
+      link: session.link,
+      isController: session.isController,
+      isInUse: session.isInUse,
+      hasFeature: (feature) => session.features.has(feature),
+      canDial: node.canDialLink(session.peer.device),
+      canPunch: node.canPunch(),
+      canSplice: relayPeerId === undefined ? undefined : node.canSplice(relayPeerId),
+      isOpening: (way) => care?.opening.has(way) === true,
+      lastFailure: care?.lastFailure ?? {},
+      nextPunchMs: Math.round((care?.punch.notBeforeMs ?? 0) - nowMs),
+      nextOtherMs: Math.round((care?.notBeforeMs ?? 0) - nowMs)
+    })
+  }
+
   function review (session: LiveSession): void {
     if (tasks.signal.aborted || session.state !== 'live' || !session.features.has('resume')) return
-    const care = cares.get(session) ?? { timer: undefined, dueMs: 0, isOpening: false, joining: undefined, failureCount: 0, notBeforeMs: 0, inUseAtMs: undefined }
+    const care = cares.get(session) ?? { timer: undefined, dueMs: 0, opening: new Set(), joining: new Set(), failureCount: 0, notBeforeMs: 0, inUseAtMs: undefined, punch: { failureCount: 0, notBeforeMs: 0, hasWorked: false }, lastFailure: {} }
     care.inUseAtMs = session.isInUse ? clock.monotonicMs() : undefined
     cares.set(session, care)
-    if (session.links.all().some((one) => one.link === care.joining?.link)) care.joining?.resolve(true)
+    for (const joining of care.joining) if (session.links.all().some((one) => one.link === joining.link)) joining.resolve(true)
     care.timer?.cancel()
     care.timer = undefined
     const idleAtMs = session.channelCount > 0 ? Infinity : session.lastUsedMs + LIMITS.sessionLinkIdleMs
@@ -120,34 +163,53 @@ export function createLinkKeeper (components: LinkKeeperComponents, init: LinkKe
     }
   }
 
-  /** Opens what would be better than what there is, one at a time. */
+  /** Opens what would be better than what there is: one at a time, and a punch beside it, which may take long and come to nothing. */
   function improve (session: LiveSession, care: Care): void {
-    if (care.isOpening) return
-    const open = nextLink(session)
+    const others = [...care.opening].filter((way) => way !== 'punch')
+    if (others.length === 0) attempt(session, care, nextLink(session))
+    if (!care.opening.has('punch')) attempt(session, care, nextPunch(session))
+  }
+
+  function attempt (session: LiveSession, care: Care, open: Way | undefined): void {
     if (open === undefined) return
-    const waitMs = care.notBeforeMs - clock.monotonicMs()
-    if (waitMs > 0) {
-      plan(session, care, care.notBeforeMs)
+    const notBeforeMs = open.way === 'punch' ? care.punch.notBeforeMs : care.notBeforeMs
+    if (notBeforeMs > clock.monotonicMs()) {
+      plan(session, care, notBeforeMs)
       return
     }
-    care.isOpening = true
+    care.opening.add(open.way)
     tasks.run('open a link', async (signal) => {
       try {
         using deadline = startDeadline(clock, LIMITS.linkOpenTimeoutMs, 'the link could not be opened in time', signal)
         const { link, peer } = await open.run(deadline.signal)
         await join(session, care, { link, peer }, deadline.signal)
-        care.failureCount = 0
+        care.lastFailure[open.way] = undefined
+        if (open.way === 'punch') care.punch = { failureCount: 0, notBeforeMs: 0, hasWorked: true }
+        else care.failureCount = 0
       } catch (err) {
         if (signal.aborted) return
         metrics.linkFailures.add(1, { link: open.kind, code: errorCode(err) ?? 'ERR_INTERNAL' })
         log.debug('a better link could not be opened', { device: session.peer.device, link: open.kind, code: errorCode(err), reason: errorMessage(err) })
-        care.notBeforeMs = clock.monotonicMs() + backoffMs({ firstMs: LIMITS.linkRetryFirstMs, maxMs: LIMITS.linkRetryMaxMs, factor: 3 }, care.failureCount, random)
-        care.failureCount++
+        care.lastFailure[open.way] = errorMessage(err)
+        if (open.way === 'punch') postponePunch(care)
+        else {
+          care.notBeforeMs = clock.monotonicMs() + backoffMs({ firstMs: LIMITS.linkRetryFirstMs, maxMs: LIMITS.linkRetryMaxMs, factor: 3 }, care.failureCount, random)
+          care.failureCount++
+        }
       } finally {
-        care.isOpening = false
+        care.opening.delete(open.way)
       }
       review(session)
     })
+  }
+
+  /** Two attempts, then longer and longer: most routers do not change their mind. */
+  function postponePunch ({ punch }: Care): void {
+    punch.failureCount++
+    const delayMs = punch.failureCount === 1
+      ? LIMITS.punchQuickRetryMs
+      : backoffMs({ firstMs: LIMITS.punchRetryFirstMs, maxMs: punch.hasWorked ? LIMITS.punchRetryFirstMs : LIMITS.punchRetryMaxMs, factor: 2 }, punch.failureCount - 2, random)
+    punch.notBeforeMs = clock.monotonicMs() + delayMs
   }
 
   /** Offers a link that we opened. Resolves when it is one of the session's: before that another one would be one too many. @throws CarrierError when it will not be */
@@ -159,7 +221,8 @@ export function createLinkKeeper (components: LinkKeeperComponents, init: LinkKe
       throw err
     }
     const { promise, resolve } = Promise.withResolvers<boolean>()
-    care.joining = { link, resolve }
+    const joining = { link, resolve }
+    care.joining.add(joining)
     link.closed.finally(() => { resolve(false) }).catch(() => { /* `closed` says that it is over, however */ })
     init.offer(link, peer)
     try {
@@ -168,18 +231,19 @@ export function createLinkKeeper (components: LinkKeeperComponents, init: LinkKe
       link.abort(toCarrierError(err))
       throw err
     } finally {
-      care.joining = undefined
+      care.joining.delete(joining)
     }
   }
 
-  function nextLink (session: LiveSession): { kind: LinkKind, run: (signal: AbortSignal) => Promise<{ link: Link, peer: Peer }> } | undefined {
+  function nextLink (session: LiveSession): Way | undefined {
     const { device } = session.peer
     const kinds = new Set(session.links.all().map((one) => one.link.kind))
     // the spare comes first: without it the loss of the link in use takes the whole way of a dial
-    if (!kinds.has('stream') && session.isController) return { kind: 'stream', run: async (signal) => init.openStream(device, signal) }
+    if (!kinds.has('stream') && session.isController) return { way: 'stream', kind: 'stream', run: async (signal) => init.openStream(device, signal) }
     if (kinds.has('direct')) return undefined
     if (session.features.has('direct') && node.canDialLink(device)) {
       return {
+        way: 'dial',
         kind: 'direct',
         run: async (signal) => {
           const ticket = await session.askLink(signal)
@@ -189,8 +253,19 @@ export function createLinkKeeper (components: LinkKeeperComponents, init: LinkKe
       }
     }
     const relayPeerId = session.links.all().find((one) => one.link.kind === 'stream' && one.link.path === 'relayed')?.link.relayPeerId
-    if (kinds.has('splice') || !session.isController || relayPeerId === undefined || !node.canSplice(relayPeerId)) return undefined
-    return { kind: 'splice', run: async (signal) => ofPeer(session, await opener.splice(device, relayPeerId, signal)) }
+    if (!session.isController) return undefined
+    if (!kinds.has('splice') && relayPeerId !== undefined && node.canSplice(relayPeerId)) {
+      return { way: 'splice', kind: 'splice', run: async (signal) => ofPeer(session, await opener.splice(device, relayPeerId, signal)) }
+    }
+    return undefined
+  }
+
+  /** Where one end can be dialled nobody has to punch. */
+  function nextPunch (session: LiveSession): Way | undefined {
+    const hasDirect = session.links.all().some((one) => one.link.kind === 'direct')
+    const mayDial = session.features.has('direct') && node.canDialLink(session.peer.device)
+    if (hasDirect || mayDial || !session.isController || !session.features.has('punch') || !node.canPunch()) return undefined
+    return { way: 'punch', kind: 'direct', run: async (signal) => ofPeer(session, await punch.open(session, signal)) }
   }
 
   /** A raw connection that somebody else made. */

@@ -7,12 +7,13 @@
  */
 import { timingSafeEqual } from 'node:crypto'
 import { CarrierError, equalBytes, LIMITS } from '../base/index.ts'
-import type { Clock, ErrorCode, Timer } from '../base/index.ts'
+import type { Clock, ErrorCode, HostAndPort, KeepaliveMode, Timer } from '../base/index.ts'
 import { AttachedLink } from './attached-link.ts'
 import type { LinkOwner } from './attached-link.ts'
 import type { FrameDecoder, FrameSink } from './frame-decoder.ts'
 import { RESUMED_ENTRIES_PER_FRAME, violation } from './frames.ts'
-import type { Frame, ResumedEntry } from './frames.ts'
+import type { Frame, PunchAnswer, ResumedEntry } from './frames.ts'
+import type { Feature } from './hello.ts'
 import type { Link, LinkHandler } from './link.ts'
 
 /** The session's channels, as far as links concern them. */
@@ -26,6 +27,9 @@ export interface LinkSetCore extends FrameSink {
   rest: () => void
   readonly inFlightBytes: number
 }
+
+/** Features of link frames; all others belong to `resume`. */
+const FEATURE_OF: Partial<Record<Frame['type'], Feature>> = { linkAsk: 'direct', linkTicket: 'direct', punch: 'punch' }
 
 /** A link that is past its handshake, and the way to take it over. */
 export interface LinkSource {
@@ -55,10 +59,13 @@ export interface LinkSetEvents {
   onGoaway: (code: ErrorCode) => void
   onLinkAsk: () => void
   onLinkTicket: (port: number, ticket: Uint8Array) => void
+  /** The controller wants to punch; the answer goes to \`link\`. */
+  onPunchAsk: (link: AttachedLink, round: number, candidates: readonly HostAndPort[]) => void
+  onPunchAnswer: (round: number, answer: PunchAnswer) => void
 }
 
 /** One session's facts. */
-export interface LinkSetInit { isController: boolean, sessionId: Uint8Array, token: Uint8Array, canResume: boolean, canDialLinks: boolean }
+export interface LinkSetInit { isController: boolean, sessionId: Uint8Array, token: Uint8Array, features: ReadonlySet<Feature> }
 
 interface Resuming { link: AttachedLink, epoch: number, highestId: number, entries: ResumedEntry[], timer: Timer }
 
@@ -76,6 +83,7 @@ export class LinkSet implements LinkOwner {
   readonly #init: LinkSetInit
   readonly #events: LinkSetEvents
   readonly #links = new Set<AttachedLink>()
+  readonly #keepalive: KeepaliveMode | undefined
   #sending: AttachedLink | undefined
   #receiving: AttachedLink | undefined
   /** Controller: the switch frame was sent, the answer is awaited. */
@@ -93,9 +101,10 @@ export class LinkSet implements LinkOwner {
   #usedEpoch = 0
   #state: 'live' | 'lost' | 'ended' = 'lost'
 
-  constructor (components: { clock: Clock, core: LinkSetCore }, init: LinkSetInit, events: LinkSetEvents) {
+  constructor (components: { clock: Clock, core: LinkSetCore, keepalive?: KeepaliveMode | undefined }, init: LinkSetInit, events: LinkSetEvents) {
     this.#clock = components.clock
     this.#core = components.core
+    this.#keepalive = components.keepalive
     this.channelFrames = components.core
     this.#init = init
     this.#events = events
@@ -184,6 +193,11 @@ export class LinkSet implements LinkOwner {
     return true
   }
 
+  /** Asks every link whether it still lives; what is silent for `patienceMs`, or five of its round trips, is lost. */
+  check (patienceMs?: number): void {
+    for (const link of [...this.#links]) link.check(patienceMs)
+  }
+
   /** Drops a link that is not in use. */
   async drop (link: AttachedLink): Promise<void> {
     if (link === this.#sending || link === this.#receiving) return
@@ -252,21 +266,31 @@ export class LinkSet implements LinkOwner {
     else if (this.#state === 'lost') {
       this.#tryResume()
       if (hasFailed && this.#resuming === undefined) this.#events.onResumeFailed()
-    } else this.#events.onSpareGone(link)
+    } else {
+      // what took this one may have taken the link in use
+      this.check(LIMITS.sessionBusySilenceMs - LIMITS.sessionBusyPingMs)
+      this.#events.onSpareGone(link)
+    }
   }
 
-  onLinkFrame (link: AttachedLink, frame: Extract<Frame, { type: 'switch' | 'resume' | 'resumed' | 'lost' | 'linkAsk' | 'linkTicket' }>): void {
+  onLinkFrame (link: AttachedLink, frame: Extract<Frame, { type: 'switch' | 'resume' | 'resumed' | 'lost' | 'linkAsk' | 'linkTicket' | 'punch' }>): void {
     if (this.#state === 'ended') return
-    const isOfDirect = frame.type === 'linkAsk' || frame.type === 'linkTicket'
-    if (!(isOfDirect ? this.#init.canDialLinks : this.#init.canResume)) throw new CarrierError('ERR_UNSUPPORTED_VERSION', `the peer sent a ${frame.type} frame, a feature that was not agreed on`)
+    if (!this.#init.features.has(FEATURE_OF[frame.type] ?? 'resume')) throw new CarrierError('ERR_UNSUPPORTED_VERSION', `the peer sent a ${frame.type} frame, a feature that was not agreed on`)
     switch (frame.type) {
       case 'switch': this.#receiveSwitch(link, frame.epoch); return
       case 'resume': this.#receiveResume(link, frame); return
       case 'resumed': this.#receiveResumed(link, frame); return
       case 'lost': this.#receiveLost(link, frame.epoch); return
       case 'linkAsk': this.#events.onLinkAsk(); return
-      case 'linkTicket': this.#events.onLinkTicket(frame.port, frame.ticket)
+      case 'linkTicket': this.#events.onLinkTicket(frame.port, frame.ticket); return
+      case 'punch': this.#receivePunch(link, frame)
     }
+  }
+
+  #receivePunch (link: AttachedLink, frame: Extract<Frame, { type: 'punch' }>): void {
+    if ((frame.what === 'ask') === this.#init.isController) throw violation('a punch frame in the wrong direction')
+    if (frame.what === 'ask') this.#events.onPunchAsk(link, frame.round, frame.candidates)
+    else this.#events.onPunchAnswer(frame.round, frame.what === 'answer' ? frame.candidates : frame.what)
   }
 
   // ---- planned switch
@@ -423,7 +447,7 @@ export class LinkSet implements LinkOwner {
   // ---- the set
 
   #add (source: LinkSource, epoch: number): AttachedLink {
-    const attached = new AttachedLink({ clock: this.#clock, owner: this }, { link: source.link, decoder: source.decoder, epoch })
+    const attached = new AttachedLink({ clock: this.#clock, owner: this, keepalive: this.#keepalive }, { link: source.link, decoder: source.decoder, epoch })
     source.adopt(attached, (err) => { this.onViolation(attached, err) })
     this.#highestAttached = Math.max(this.#highestAttached, epoch)
     this.#lastGivenEpoch = Math.max(this.#lastGivenEpoch, epoch)

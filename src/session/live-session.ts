@@ -1,12 +1,13 @@
 /** A live session: its channels over its links, with time, handlers and events. It outlives every single link. */
 import { abortable, CarrierError, LIMITS, toCarrierError, wireCode } from '../base/index.ts'
-import type { Clock, Logger, TaskOwner, Timer } from '../base/index.ts'
+import type { Clock, HostAndPort, KeepaliveMode, Logger, TaskOwner, Timer } from '../base/index.ts'
 import type { Path } from '../node/index.ts'
 import type { AttachedLink } from './attached-link.ts'
 import { createChannelRequest } from './channel-request.ts'
 import { ChannelStream } from './channel.ts'
 import type { ChannelCore } from './channel-core.ts'
 import type { CreditPool } from './credit-pool.ts'
+import type { PunchAnswer } from './frames.ts'
 import type { Feature, WireLimits } from './hello.ts'
 import type { Link } from './link.ts'
 import { LinkSet } from './link-set.ts'
@@ -25,6 +26,7 @@ export interface LiveSessionComponents {
   handlers: ReadonlyMap<string, ChannelHandler>
   /** How long a session without a link waits for one, milliseconds. */
   resumeWindowMs: number
+  keepalive?: KeepaliveMode | undefined
 }
 
 /** What the owner of a session is told; each synchronously. */
@@ -42,6 +44,8 @@ export interface LiveSessionEvents {
   onUsed: (session: LiveSession) => void
   /** The other end wants to connect to our link port; undefined when there is none. */
   issueTicket: (session: LiveSession) => { port: number, ticket: Uint8Array } | undefined
+  /** The controller wants to punch. \`answer\` is called once: with our candidates, or with nothing. */
+  onPunchAsk: (session: LiveSession, candidates: readonly HostAndPort[], answer: (answer: PunchAnswer) => void) => void
   /** Once, after every channel has failed. */
   onClosed: (session: LiveSession, err: CarrierError) => void
 }
@@ -79,6 +83,8 @@ export class LiveSession implements Session {
   #isFlushPlanned = false
   #ackTimer: Timer | undefined
   #ackDueMs = 0
+  #lastPunch = 0
+  #punchWaiter: { round: number, resolve: (answer: PunchAnswer) => void } | undefined
   #lost: { sinceMs: number, timer: Timer } | undefined
   readonly #liveWaiters = new Set<PromiseWithResolvers<undefined>>()
   #ticketWaiters: Array<(answer: { port: number, ticket: Uint8Array }) => void> = []
@@ -111,8 +117,8 @@ export class LiveSession implements Session {
       onAckDelayed: (delayMs) => { this.#planAcks(delayMs) },
       onOpen: (channel, message) => { this.#receiveChannel(channel, message) }
     })
-    this.links = new LinkSet({ clock: components.clock, core: this.#core }, {
-      isController: init.isController, sessionId: init.id, token: init.token, canResume: init.features.has('resume'), canDialLinks: init.features.has('direct')
+    this.links = new LinkSet({ clock: components.clock, core: this.#core, keepalive: components.keepalive }, {
+      isController: init.isController, sessionId: init.id, token: init.token, features: init.features
     }, {
       onBytes: (byteCount) => { components.metrics.bytes.add(byteCount, INWARD) },
       onReady: () => { this.#flush() },
@@ -125,7 +131,11 @@ export class LiveSession implements Session {
       onViolation: (err) => { this.violate(err) },
       onGoaway: (code) => { this.#end(new CarrierError(code, `the other side ended the session (${code})`), false) },
       onLinkAsk: () => { this.#receiveLinkAsk() },
-      onLinkTicket: (port, ticket) => { this.#ticketWaiters.shift()?.({ port, ticket }) }
+      onLinkTicket: (port, ticket) => { this.#ticketWaiters.shift()?.({ port, ticket }) },
+      onPunchAsk: (link, round, candidates) => { this.#events.onPunchAsk(this, candidates, (answer) => { link.send({ type: 'punch', what: typeof answer === 'string' ? answer : 'answer', round, candidates: typeof answer === 'string' ? [] : [...answer] }) }) },
+      onPunchAnswer: (round, answer) => {
+        if (this.#punchWaiter?.round === round) this.#punchWaiter.resolve(answer)
+      }
     })
     this.#shown = this.links.begin(init.source, init.epoch)
     this.#measure(this.#shown)
@@ -163,6 +173,10 @@ export class LiveSession implements Session {
   onChannel (kind: string, handler: ChannelHandler): () => void {
     this.#handlers.set(kind, handler)
     return () => { if (this.#handlers.get(kind) === handler) this.#handlers.delete(kind) }
+  }
+
+  markUsed (): void {
+    if (!this.#isClosed) this.#used()
   }
 
   async ping (options: { signal?: AbortSignal } = {}): Promise<number> {
@@ -220,6 +234,21 @@ export class LiveSession implements Session {
     }
   }
 
+  /** Controller: names our candidates for a punch and gets the other end's answer. */
+  async askPunch (candidates: readonly HostAndPort[], signal: AbortSignal): Promise<PunchAnswer> {
+    const { sending } = this.links
+    if (sending === undefined || !this.#init.features.has('punch') || this.#punchWaiter !== undefined) return 'no'
+    const { promise, resolve } = Promise.withResolvers<PunchAnswer>()
+    const round = ++this.#lastPunch
+    this.#punchWaiter = { round, resolve }
+    sending.send({ type: 'punch', what: 'ask', round, candidates: [...candidates] })
+    try {
+      return await abortable(promise, signal)
+    } finally {
+      this.#punchWaiter = undefined
+    }
+  }
+
   /** A ticket costs more than the question: one in a turn of the event loop, and none for who does not read the answers. */
   #receiveLinkAsk (): void {
     const { sending } = this.links
@@ -243,6 +272,7 @@ export class LiveSession implements Session {
   #loseLink (err: CarrierError): void {
     const { clock, metrics, log } = this.#components
     metrics.linksLost.add(1, { link: this.link })
+    this.#punchWaiter?.resolve('no')
     this.#ticketWaiters = []
     if (!this.#init.features.has('resume')) {
       this.#end(err, false)
@@ -300,6 +330,7 @@ export class LiveSession implements Session {
     this.#ackTimer?.cancel()
     this.#lost?.timer.cancel()
     this.#ticketWaiters = []
+    this.#punchWaiter?.resolve('no')
     this.#core.end(err)
     for (const waiter of this.#liveWaiters) waiter.reject(err)
     this.#ending = this.links.end(isTold ? wireCode(err.code) : undefined)

@@ -1,7 +1,7 @@
 /** Owns all sessions: one per device pair, made by the controller, over links that either end dialled. */
 import { totalmem } from 'node:os'
 import { abortable, backoffMs, CarrierError, createEmitter, createTaskOwner, LIMITS, sleep, startDeadline, toCarrierError } from '../base/index.ts'
-import type { Clock, Logger, Metrics } from '../base/index.ts'
+import type { Clock, KeepaliveMode, Logger, Metrics } from '../base/index.ts'
 import { publicKeyFromDid } from '../identity/index.ts'
 import type { Did, Identity } from '../identity/index.ts'
 import type { CarrierNode, Peer, PeerStream } from '../node/index.ts'
@@ -25,7 +25,8 @@ export const SESSION_PROTOCOL = '/carrier/session/1.0.0'
 
 /** Collaborators of the session manager. */
 export interface SessionManagerComponents {
-  node: LinkNode & Pick<CarrierNode, 'handle' | 'openStream'>
+  /** Without `on` links find out by themselves that the network changed. */
+  node: LinkNode & Pick<CarrierNode, 'handle' | 'openStream'> & Partial<Pick<CarrierNode, 'on'>>
   identity: Pick<Identity, 'publicKey' | 'did' | 'instanceId' | 'sign'>
   clock: Clock
   log: Logger
@@ -40,6 +41,8 @@ export interface SessionManagerInit {
   creditBytes?: number
   /** How long a session without a link waits for one, milliseconds; LIMITS.sessionResumeWindowMs when absent. 0: it ends with its link. */
   resumeWindowMs?: number
+  /** How soon a silent link is noticed; `normal` when absent. */
+  keepalive?: KeepaliveMode | undefined
 }
 
 /** The link of a session, one that replaces it, and as many that crossed ours. */
@@ -77,6 +80,7 @@ export function createSessionManager (components: SessionManagerComponents, init
   /** Sessions for which a link is being looked for. */
   const searches = new Map<LiveSession, { hurry: () => void }>()
 
+  node.on?.('node:network-changed', networkChanged)
   node.handle(SESSION_PROTOCOL, handleLink, { levels: ['friend'], maxStreamsPerPeer: STREAMS_PER_PEER })
 
   return {
@@ -97,6 +101,10 @@ export function createSessionManager (components: SessionManagerComponents, init
       return session?.state === 'live' ? session : undefined
     },
     list: liveSessions,
+    explain: (device) => {
+      const session = relations.get(device)?.session
+      return session === undefined ? [] : keeper.explain(session)
+    },
     close: async (device, err) => { await relations.get(device)?.close(err) },
     start: async () => {
       if (state === 'stopped') throw new CarrierError('ERR_CLOSED', 'a stopped session manager does not start again')
@@ -129,7 +137,7 @@ export function createSessionManager (components: SessionManagerComponents, init
       admit,
       begin: (handshake, hello, welcome, isControllerHere) => {
         const { device: remote, owner } = handshake.peer
-        return new LiveSession({ clock, log, tasks, metrics, pool, handlers, resumeWindowMs }, {
+        return new LiveSession({ clock, log, tasks, metrics, pool, handlers, resumeWindowMs, keepalive: init.keepalive }, {
           peer: { device: remote, owner },
           id: welcome.sessionId,
           token: welcome.token,
@@ -146,6 +154,7 @@ export function createSessionManager (components: SessionManagerComponents, init
           onLinksChanged: keeper.review,
           onUsed: keeper.used,
           onResumeFailed: (session) => { relations.get(session.peer.device)?.resumeFailed() },
+          onPunchAsk: keeper.punchAsked,
           issueTicket: (session) => node.issueLinkTicket(session.peer.device),
           onClosed: sessionClosed
         })
@@ -198,6 +207,13 @@ export function createSessionManager (components: SessionManagerComponents, init
   function sessionSwitched (session: LiveSession, from: Link): void {
     emitter.emit('session:link', { session, from: from.kind, link: session.link, path: session.path })
     keeper.review(session)
+  }
+
+  /** Links of the old network are dead and do not know it; a search goes on at once. */
+  function networkChanged (): void {
+    for (const session of liveSessions()) session.links.check()
+    for (const search of searches.values()) search.hurry()
+    keeper.networkChanged()
   }
 
   /**

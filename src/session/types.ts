@@ -56,6 +56,9 @@ export interface ChannelRequest {
 /** Decides an inbound channel; a rejection refuses with its code. */
 export type ChannelHandler = (request: ChannelRequest) => Promise<void>
 
+/** Why one way that would be better does not carry a session: a sentence, and when it is tried again (milliseconds from now, when that is known). */
+export interface PathReason { way: 'dial' | 'punch' | 'splice', text: string, nextTryMs: number | undefined }
+
 /** The live relation to one device. */
 export interface Session {
   readonly peer: SessionPeer
@@ -75,6 +78,8 @@ export interface Session {
   openChannel: (kind: string, message: Uint8Array, options?: { signal?: AbortSignal }) => Channel
   /** Handles channels of this kind that the other end opens in this session, before handlers of the manager. Returns the function that removes it. */
   onChannel: (kind: string, handler: ChannelHandler) => () => void
+  /** Counts as use: the best link that can be had is opened, as if a channel were opened. */
+  markUsed: () => void
   /** Round trip through the session layer, milliseconds. */
   ping: (options?: { signal?: AbortSignal }) => Promise<number>
   /** Graceful end: goaway, channels get ERR_CLOSED. Idempotent. */
@@ -107,6 +112,8 @@ export interface SessionManager extends Startable {
    * @throws CarrierError ERR_PEER_OFFLINE, ERR_NO_RELAY, ERR_TIMEOUT, ERR_NOT_AVAILABLE (the other side does not take sessions from us)
    */
   open: (device: Did, options?: { signal?: AbortSignal }) => Promise<Session>
+  /** Why no better link carries the session with a device; empty when there is no better one, or no session. */
+  explain: (device: Did) => PathReason[]
   /** The live session, if any; one that resumes is not live. */
   get: (device: Did) => Session | undefined
   /** All sessions, live and resuming. */

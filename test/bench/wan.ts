@@ -68,7 +68,8 @@ export async function runWan (init: WanInit): Promise<unknown> {
     const plain = { host: office.address, port: service.port }
     const ceiling = await measureCeiling(load, plain)
     console.log(`wide area: the emulator's own ceiling is ${megabits(ceiling.up)} Mbit/s up, ${megabits(ceiling.down)} Mbit/s down`)
-    const pair = await startPair(network)
+    // the relay is to carry it
+    const pair = await startPair(network, { settings: 'punch = false\n' })
     stops.push(pair.stop)
     await pair.befriend()
     const forward = { host: '127.0.0.1', port: await openForward(pair, service.port) }

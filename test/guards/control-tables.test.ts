@@ -42,6 +42,6 @@ test('README.md names every environment variable and every key of carrier.toml',
   const readme = readFileSync(join(root, 'README.md'), 'utf8')
   for (const name of ENVIRONMENT_VARIABLES) assert.ok(readme.includes(`\`${name}\``), name)
   for (const [table, keys] of Object.entries(CONFIG_KEYS)) {
-    for (const key of keys.filter((item) => table !== '' || !['services', 'forwards'].includes(item))) assert.match(readme, new RegExp(`^(# )?${key} += `, 'm'), `${table} ${key}`)
+    for (const key of keys.filter((item) => table !== '' || !['services', 'forwards', 'network'].includes(item))) assert.match(readme, new RegExp(`^(# )?${key} += `, 'm'), `${table} ${key}`)
   }
 })

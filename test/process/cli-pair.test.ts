@@ -81,6 +81,21 @@ test('two devices, from the first request to the last revoke', { timeout: 600_00
     assert.match(await laptop.text('ping', officeUp.did, '--count', '1'), /^office: [\d.]+ ms, spliced through 12D3KooW/)
   })
 
+  await t.test('why and netcheck explain the way in plain words', async () => {
+    const why = await laptop.json('why', 'why', 'office/echo')
+    assert.deepEqual([why.presence, why.path, why.relayPeerId], ['online', 'spliced', relay.report().peerId])
+    assert.deepEqual(why.reasons.map(({ way }) => way), ['dial', 'punch'])
+    assert.deepEqual(why.service, { name: 'echo', isOffered: false })
+    const text = await laptop.text('why', 'office')
+    assert.match(text, /^office: spliced through 12D3KooW\w+, link: splice, [\d.]+ ms\n {2}to dial the other side: neither side has an address/)
+    assert.match(text, /\nwhat would help:\n {2}let one side listen: /)
+    assert.equal(await laptop.fails(1, /bob/, 'why', 'bob'), 'ERR_UNKNOWN_FRIEND')
+    assert.equal(await laptop.fails(2, /no service behind the slash/, 'why', 'office/'), 'ERR_INVALID_ARGUMENT')
+    const net = await laptop.json('netcheck', 'netcheck')
+    assert.deepEqual([net.nat, net.listen, net.relays.length], ['unknown', [], 1])
+    assert.match(await laptop.text('netcheck'), /^router: {2}unknown \(no relay .*\n[^]*what would help:\n {2}name a second relay/)
+  })
+
   await t.test('I3: hidden, missing and not allowed are one answer, exit code 3', async () => {
     await office.text('serve', 'echo', String(echo.port))
     const said = await Promise.all(['echo', 'missing'].map(async (name) => (await laptop.run('nc', `office/${name}`)).stderr.replaceAll(name, 'X')))
@@ -172,6 +187,9 @@ test('two devices, from the first request to the last revoke', { timeout: 600_00
     assert.match(forward.stderr, /office is offline.*stays configured/)
     assert.deepEqual((await laptop.json('forward list', 'forward', 'list')).map(({ to, state }) => `${to} ${state}`).sort(), ['office/down offline', 'office/echo offline'])
     assert.equal(await laptop.fails(4, /offline/, 'ping', 'office'), 'ERR_PEER_OFFLINE')
+    const why = await laptop.json('why', 'why', 'office')
+    assert.equal(why.presence, 'offline')
+    assert.ok(why.advice.some((advice) => /ask office/.test(advice)), JSON.stringify(why))
   })
 
   await t.test('a friend that is removed or blocked is no friend any more', async () => {

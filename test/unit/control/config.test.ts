@@ -60,6 +60,7 @@ test('an unknown key is named with its line, and the known keys of its table are
 test('every wrong value is a complaint with file, line and what would be right', () => {
   const cases: Array<[string, RegExp]> = [
     ['listen = "wan"', /:1: "listen": must be one of none, lan, mapped, public$/],
+    ['keepalive = "slow"', /:1: "keepalive": must be one of fast, normal, saver$/],
     ['log_level = 3', /:1: "log_level": must be one of debug, info, warn, error, silent$/],
     ['port = "80"', /:1: "port": must be a number from 0 to 65535$/],
     ['port = 65536', /:1: "port": must be a number from 0 to 65535$/],

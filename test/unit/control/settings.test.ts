@@ -33,3 +33,15 @@ test('a wrong value names where it came from', () => {
   assert.throws(() => mergeSettings({ relays: [] }, { listen: 'x' }, undefined), { code: 'ERR_CONFIG', message: /^CARRIER_LISTEN: "x"/ })
   assert.throws(() => mergeSettings({ relays: Array.from({ length: LIMITS.relayCount + 1 }, (_, index) => relay(index + 1)) }, {}, undefined), { code: 'ERR_CONFIG', message: /^--relay: at most/ })
 })
+
+test('punching is the file\'s to switch off; without a word the engine decides', () => {
+  assert.equal('punch' in mergeSettings({ relays: [] }, {}, FILE), false)
+  assert.equal(mergeSettings({ relays: [] }, {}, { ...FILE, punch: false }).punch, false)
+})
+
+test('the keepalive mode of the command line wins over that of the file; without any the engine decides', () => {
+  assert.equal(mergeSettings({ relays: [] }, {}, FILE).keepalive, undefined)
+  assert.equal(mergeSettings({ relays: [] }, {}, { ...FILE, keepalive: 'saver' }).keepalive, 'saver')
+  assert.equal(mergeSettings({ relays: [], keepalive: 'fast' }, {}, { ...FILE, keepalive: 'saver' }).keepalive, 'fast')
+  assert.throws(() => mergeSettings({ relays: [], keepalive: 'x' }, {}, undefined), { code: 'ERR_CONFIG', message: /^--keepalive: "x" is not one of fast, normal, saver/ })
+})

@@ -75,6 +75,14 @@ test('relays with a reservation are tried before those without', () => {
   assert.ok(plan[0]?.address.toString().startsWith('/ip4/192.0.2.8'))
 })
 
+test('direct addresses and relays take turns: stale addresses do not keep the relays waiting', () => {
+  const other = parseRelayAddress(`/ip4/192.0.2.8/tcp/1/p2p/${PEER}`)
+  const remembered = [1, 2, 3].map((number) => `/ip4/203.0.113.${number}/tcp/4001`)
+  const plan = planDial({ peerId: PEER, level: 'friend', remembered, relays: [parseRelayAddress(relayText), other], isReserved: () => true, mayUseLan: false, mayUseLoopback: false })
+  assert.deepEqual(plan.map(({ via }) => via), ['direct', 'relay', 'direct', 'relay', 'direct'])
+  assert.deepEqual(plan.filter(({ via }) => via === 'direct').map(({ address }) => address.toString().split('/')[2]), ['203.0.113.1', '203.0.113.2', '203.0.113.3'])
+})
+
 test('a failed dial says whether the device is offline or the way is broken', () => {
   const plan = planDial({ peerId: PEER, level: 'friend', remembered: [], relays: [parseRelayAddress(relayText)], isReserved: () => true, mayUseLan: false, mayUseLoopback: false })
   assert.match(explainDialFailure(new AggregateError([new Error('failed to connect via relay with status NO_RESERVATION')]), plan), /offline, or not on a relay/)

@@ -4,7 +4,7 @@ import { multiaddr } from '@multiformats/multiaddr'
 import { encodeCbor, errorCode } from '../../../src/base/index.ts'
 import { createRelayEndpoints } from '../../../src/node/relay-endpoints.ts'
 import { sourcePrefix } from '../../../src/node/source-prefix.ts'
-import { decodeSpliceAnswer, decodeSpliceOffer, decodeSpliceOpen, decodeSpliceResult, encodeSpliceAnswer, encodeSpliceOffer, encodeSpliceOpen, encodeSpliceResult } from '../../../src/node/splice-messages.ts'
+import { decodeSpliceAnswer, decodeSpliceOffer, decodeSpliceAsk, decodeSpliceResult, encodeSpliceAnswer, encodeSpliceObserve, encodeSpliceOffer, encodeSpliceOpen, encodeSpliceResult } from '../../../src/node/splice-messages.ts'
 import { createTicketTable } from '../../../src/node/ticket-table.ts'
 
 /** Tickets that can be told apart. */
@@ -56,7 +56,8 @@ test('places at a port are shared among IPv4 addresses and IPv6 /56 networks', (
 
 test('splice messages are what PROTOCOL.md says, and nothing else is', () => {
   const key = new Uint8Array(32).fill(7)
-  assert.deepEqual(decodeSpliceOpen(encodeSpliceOpen(key)).to, key)
+  assert.deepEqual(decodeSpliceAsk(encodeSpliceOpen(key)), { t: 'open', to: key })
+  assert.deepEqual(decodeSpliceAsk(encodeSpliceObserve()), { t: 'observe' })
   assert.deepEqual(decodeSpliceOffer(encodeSpliceOffer(key)).from, key)
   assert.equal(decodeSpliceAnswer(encodeSpliceAnswer(true)), true)
   assert.equal(decodeSpliceAnswer(encodeSpliceAnswer(false)), false)
@@ -68,8 +69,8 @@ test('splice messages are what PROTOCOL.md says, and nothing else is', () => {
   for (const extra of [{ host: '192.0.2.1' }, { addr: '/ip4/192.0.2.1' }]) refused(decodeSpliceResult, { ...ticket, ...extra })
   refused(decodeSpliceResult, { ...ticket, ticket: new Uint8Array(31) })
   refused(decodeSpliceResult, { t: 'offer', from: key })
-  refused(decodeSpliceOpen, { t: 'open', to: new Uint8Array(33) })
-  refused(decodeSpliceOpen, { t: 'offer', from: key })
+  refused(decodeSpliceAsk, { t: 'open', to: new Uint8Array(33) })
+  refused(decodeSpliceAsk, { t: 'offer', from: key })
   refused(decodeSpliceAnswer, { t: 'maybe' })
 })
 

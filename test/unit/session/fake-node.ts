@@ -1,10 +1,10 @@
 /** Nodes joined in memory: authenticated streams with back-pressure, delays and cuts on demand. */
 import { randomBytes } from 'node:crypto'
-import { CarrierError, createMetrics, silentLogger } from '../../../src/base/index.ts'
+import { CarrierError, createEmitter, createMetrics, silentLogger } from '../../../src/base/index.ts'
 import type { Clock, Metrics } from '../../../src/base/index.ts'
 import { didFromPublicKey } from '../../../src/identity/index.ts'
 import type { Did } from '../../../src/identity/index.ts'
-import type { Peer, PeerLevel, PeerStream, StreamHandler } from '../../../src/node/index.ts'
+import type { NodeEvents, Peer, PeerLevel, PeerStream, StreamHandler } from '../../../src/node/index.ts'
 import { createSessionManager } from '../../../src/session/index.ts'
 import type { SessionManager } from '../../../src/session/index.ts'
 import type { LinkNode } from '../../../src/session/link-opener.ts'
@@ -88,7 +88,7 @@ export function createStreamPair (): StreamPair {
 }
 
 /** A device: its key, its node and its session manager. */
-export interface FakeDevice { did: Did, publicKey: Uint8Array, instanceId: Uint8Array, manager: SessionManager, metrics: Metrics, handlers: Map<string, StreamHandler>, streamCount: number }
+export interface FakeDevice { did: Did, publicKey: Uint8Array, instanceId: Uint8Array, manager: SessionManager, metrics: Metrics, handlers: Map<string, StreamHandler>, streamCount: number, networkChanged: () => void }
 
 /** The network all fake devices live in. */
 export interface FakeNetwork {
@@ -111,7 +111,9 @@ const NO_LINKS: LinkNode = {
   issueLinkTicket: () => undefined,
   dialLink: async () => { throw new CarrierError('ERR_NOT_AVAILABLE', 'no link ports here') },
   handleLinkSockets: () => {},
-  canDialLink: () => false
+  canDialLink: () => false,
+  canPunch: () => false,
+  preparePunch: async () => { throw new CarrierError('ERR_NOT_AVAILABLE', 'no routers here') }
 }
 
 export function createFakeNetwork (clock: Clock): FakeNetwork {
@@ -145,9 +147,11 @@ export function createFakeNetwork (clock: Clock): FakeNetwork {
       const handlers = new Map<string, StreamHandler>()
       const instanceId = new Uint8Array(randomBytes(16))
       const metrics = createMetrics()
+      const events = createEmitter<NodeEvents>(silentLogger)
       const manager = createSessionManager({
         node: {
           ...NO_LINKS,
+          on: events.on,
           handle: (protocol, handler) => { handlers.set(protocol, handler) },
           openStream: async (to, protocol, options = {}) => {
             await beforeDial.run(did, to)
@@ -163,7 +167,7 @@ export function createFakeNetwork (clock: Clock): FakeNetwork {
         metrics,
         random: () => 0.5
       }, { resumeWindowMs: init.resumeWindowMs ?? 0, ...(init.creditBytes === undefined ? {} : { creditBytes: init.creditBytes }) })
-      const device: FakeDevice = { did, publicKey, instanceId, manager, metrics, handlers, streamCount: 0 }
+      const device: FakeDevice = { did, publicKey, instanceId, manager, metrics, handlers, streamCount: 0, networkChanged: () => { events.emit('node:network-changed', { kind: 'addresses' }) } }
       devices.set(did, device)
       return device
     }

@@ -53,6 +53,7 @@ const frame: fc.Arbitrary<Frame> = fc.oneof(
   fc.record({ type: fc.constantFrom('switch' as const, 'lost' as const), epoch: u32 }),
   fc.record({ type: fc.constant('linkAsk' as const) }),
   fc.record({ type: fc.constant('linkTicket' as const), port: u16, ticket: bytes(32, 32) }),
+  fc.record({ type: fc.constant('punch' as const), what: fc.constantFrom('ask' as const, 'answer' as const, 'no' as const, 'hard' as const), round: u32, candidates: fc.array(fc.record({ host: fc.ipV4(), port: u16 }), { maxLength: 4 }) }),
   fc.record({ type: fc.constant('resume' as const), sessionId: bytes(16, 16), token: bytes(32, 32), epoch: u32 }),
   fc.record({
     type: fc.constant('resumed' as const),

@@ -6,7 +6,7 @@ import type { ChannelCore } from '../../../src/session/channel-core.ts'
 import { CreditPool } from '../../../src/session/credit-pool.ts'
 import { FrameDecoder } from '../../../src/session/frame-decoder.ts'
 import type { FrameSink } from '../../../src/session/frame-decoder.ts'
-import { OWN_LIMITS } from '../../../src/session/hello.ts'
+import { FEATURES, OWN_LIMITS } from '../../../src/session/hello.ts'
 import type { Link, LinkHandler } from '../../../src/session/link.ts'
 import { LinkSet } from '../../../src/session/link-set.ts'
 import type { LinkSource } from '../../../src/session/link-set.ts'
@@ -112,7 +112,7 @@ export class LinkEnd {
         this.core.settle(channel)
       }
     })
-    this.links = new LinkSet({ clock, core: this.core }, { isController, ...secrets, canResume: true, canDialLinks: true }, {
+    this.links = new LinkSet({ clock, core: this.core }, { isController, ...secrets, features: new Set(FEATURES) }, {
       onBytes: () => {},
       onReady: () => { this.flush() },
       onSwitched: (from, to) => { this.events.push(`switched ${from.link.kind} ${to.link.kind}`) },
@@ -127,7 +127,9 @@ export class LinkEnd {
       },
       onGoaway: (code) => { this.goaway = code },
       onLinkAsk: () => { this.events.push('asked') },
-      onLinkTicket: (port) => { this.events.push(`ticket ${port}`) }
+      onLinkTicket: (port) => { this.events.push(`ticket ${port}`) },
+      onPunchAsk: (_link, round, candidates) => { this.events.push(`punch ${round} ${candidates.length}`) },
+      onPunchAnswer: (round, answer) => { this.events.push(`punch answer ${round} ${typeof answer === 'string' ? answer : answer.length}`) }
     })
     this.links.begin(sourceOf(first), 1)
   }

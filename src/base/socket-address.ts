@@ -1,0 +1,65 @@
+/**
+ * An IP address and a port in fixed length: what a relay answers to an observe ticket, and a candidate of a punch. 19 bytes:
+ * u8 family (4 or 6) ‖ u16 port ‖ address (16 bytes; an IPv4 address stands in the first four, the others are zero).
+ */
+import { BlockList, isIP, isIPv6 } from 'node:net'
+import { CarrierError } from './errors.ts'
+
+/** One end of a connection. */
+export interface HostAndPort { host: string, port: number }
+
+/** Bytes of one address. */
+export const ADDRESS_BYTES = 19
+
+/** Encodes an address. @throws CarrierError ERR_INVALID_ARGUMENT when `host` is no IP address */
+export function encodeAddress ({ host, port }: HostAndPort): Uint8Array {
+  const plain = plainHost(host)
+  const family = isIP(plain)
+  if (family === 0) throw new CarrierError('ERR_INVALID_ARGUMENT', 'only IP addresses have this form')
+  const bytes = new Uint8Array(ADDRESS_BYTES)
+  bytes[0] = family
+  bytes[1] = port >> 8
+  bytes[2] = port & 0xff
+  bytes.set(family === 4 ? plain.split('.').map(Number) : ipv6Bytes(plain), 3)
+  return bytes
+}
+
+/** Decodes an address. @throws CarrierError ERR_PROTOCOL */
+export function decodeAddress (bytes: Uint8Array): HostAndPort {
+  const [family = 0, high = 0, low = 0] = bytes
+  const address = bytes.subarray(3)
+  // an IPv4 address in IPv6 form has a form of its own
+  const isMapped = address.subarray(0, 10).every((byte) => byte === 0) && address[10] === 0xff && address[11] === 0xff
+  const isRight = bytes.length === ADDRESS_BYTES && ((family === 6 && !isMapped) || (family === 4 && address.subarray(4).every((byte) => byte === 0)))
+  if (!isRight) throw new CarrierError('ERR_PROTOCOL', 'the message holds no address')
+  const port = high << 8 | low
+  if (family === 4) return { host: address.subarray(0, 4).join('.'), port }
+  const groups = Array.from({ length: 8 }, (_group, index) => ((address[2 * index] ?? 0) << 8 | (address[2 * index + 1] ?? 0)).toString(16))
+  // the short form that everybody writes, and by which special addresses are known
+  return { host: new URL(`http://[${groups.join(':')}]`).hostname.slice(1, -1), port }
+}
+
+/** True when both mean the same host. */
+export function isSameHost (one: string, other: string): boolean {
+  const list = new BlockList()
+  const [first, second] = [plainHost(one), plainHost(other)]
+  if (isIP(first) === 0 || isIP(first) !== isIP(second)) return false
+  const family = isIPv6(first) ? 'ipv6' : 'ipv4'
+  list.addAddress(first, family)
+  return list.check(second, family)
+}
+
+/** Without the prefix of an IPv4 address in IPv6 form, and without a zone. */
+function plainHost (host: string): string {
+  const [address = ''] = host.split('%')
+  return /^::ffff:\d+\.\d+\.\d+\.\d+$/i.test(address) ? address.slice(7) : address
+}
+
+function ipv6Bytes (host: string): number[] {
+  const [head = '', tail] = host.split('::')
+  const groupsOf = (text: string): number[] => text === '' ? [] : text.split(':').map((group) => Number.parseInt(group, 16))
+  const first = groupsOf(head)
+  const last = tail === undefined ? [] : groupsOf(tail)
+  const groups = [...first, ...Array.from({ length: 8 - first.length - last.length }, () => 0), ...last]
+  return groups.flatMap((group) => [group >> 8, group & 0xff])
+}

@@ -1,0 +1,172 @@
+/**
+ * TCP hole punching: two friends behind routers connect to each other at the same time, each from a fresh local port without a
+ * listener, to the address under which relays see the other's port. Who is at the other end is proven afterwards, by TLS.
+ * DESIGN section 4; PROTOCOL.md "Punching".
+ */
+import { connect } from 'node:net'
+import type { Socket } from 'node:net'
+import type { NetworkInterfaceInfo } from 'node:os'
+import { ADDRESS_BYTES, CarrierError, LIMITS, decodeAddress, errorMessage, sleep, toCarrierError } from '../base/index.ts'
+import type { Clock, HostAndPort, Logger } from '../base/index.ts'
+import { natMapping, ownCandidates, usableCandidates } from './punch-candidates.ts'
+import { SPLICE_PREFACE } from './ticket-door.ts'
+import type { PunchPort } from './types.ts'
+
+/** What punching needs. */
+export interface PuncherComponents {
+  clock: Clock
+  log: Logger
+  /** In [0, 1). */
+  random: () => number
+  /** Relays that are connected and say where they see us. */
+  observers: () => string[]
+  /** A ticket with which the relay answers where a socket comes from. @throws CarrierError */
+  askObserve: (relayPeerId: string, signal: AbortSignal) => Promise<HostAndPort & { ticket: Uint8Array }>
+  relayHosts: () => string[]
+  /** False for addresses that only a proxy may connect to. */
+  mayDialDirectly: (host: string) => boolean
+  interfaces: () => NodeJS.Dict<NetworkInterfaceInfo[]>
+}
+
+/** Makes ports ready. */
+export interface Puncher {
+  /** True when some relay can tell where we are seen. A look-up. */
+  canPunch: () => boolean
+  /** @throws CarrierError ERR_NOT_AVAILABLE when no relay told where we are seen, or the signal's reason */
+  prepare: (signal: AbortSignal) => Promise<PunchPort>
+}
+
+/** Creates the puncher. */
+export function createPuncher (components: PuncherComponents, init: { mayUseLan: boolean, mayUseLoopback: boolean }): Puncher {
+  const { clock, log } = components
+
+  async function prepare (signal: AbortSignal): Promise<PunchPort> {
+    const relays = components.observers().slice(0, LIMITS.punchObserverCount)
+    let failure: unknown = new CarrierError('ERR_NOT_AVAILABLE', 'no relay that could tell where this node is seen')
+    for (let attempt = 0; attempt < LIMITS.punchPortAttempts; attempt++) {
+      const localPort = FIRST_PORT + Math.floor(components.random() * PORT_COUNT)
+      const results = await Promise.allSettled(relays.map(async (relay) => observe(relay, localPort, signal)))
+      signal.throwIfAborted()
+      const seen = results.flatMap((result) => result.status === 'fulfilled' ? [result.value] : [])
+      if (seen.length > 0) return createPort(localPort, seen)
+      failure = results.find((result) => result.status === 'rejected')?.reason ?? failure
+      if (!/EADDRINUSE|EADDRNOTAVAIL/.test(errorMessage(failure))) break
+    }
+    throw new CarrierError('ERR_NOT_AVAILABLE', `no relay told where this node is seen: ${errorMessage(failure)}`, { cause: failure })
+  }
+
+  /** Asks one relay from `localPort`; the socket stays open, so that the router in between keeps its mapping. */
+  async function observe (relay: string, localPort: number, signal: AbortSignal): Promise<Seen> {
+    const { host, port, ticket } = await components.askObserve(relay, signal)
+    const socket = connect({ host, port, localPort, noDelay: true })
+    const received: Buffer[] = []
+    try {
+      const address = await new Promise<HostAndPort>((resolve, reject) => {
+        const timer = clock.setTimer(() => { fail(new CarrierError('ERR_TIMEOUT', 'the relay did not say where it sees this node')) }, LIMITS.punchObserveMs)
+        const onAbort = (): void => { fail(signal.reason) }
+        const settle = (): void => {
+          timer.cancel()
+          signal.removeEventListener('abort', onAbort)
+        }
+        const fail = (err: unknown): void => {
+          settle()
+          reject(toCarrierError(err, 'ERR_PEER_OFFLINE'))
+        }
+        signal.addEventListener('abort', onAbort, { once: true })
+        if (signal.aborted) onAbort()
+        socket.on('error', fail)
+        socket.on('close', () => { fail(new CarrierError('ERR_LINK_LOST', 'the relay ended the connection')) })
+        socket.once('connect', () => { socket.write(Buffer.concat([SPLICE_PREFACE, ticket])) })
+        socket.on('data', (chunk: Buffer) => {
+          received.push(chunk)
+          const bytes = Buffer.concat(received)
+          if (bytes.length < ADDRESS_BYTES) return
+          try {
+            const answer = decodeAddress(new Uint8Array(bytes))
+            settle()
+            resolve(answer)
+          } catch (err) {
+            fail(err)
+          }
+        })
+      })
+      return { address, socket }
+    } catch (err) {
+      socket.destroy()
+      throw err
+    }
+  }
+
+  function createPort (localPort: number, seen: readonly Seen[]): PunchPort {
+    const closing = new AbortController()
+    const observed = seen.map(({ address }) => address)
+
+    /** One candidate: a fresh attempt each time, because a reset or the silence of a router says nothing about the next. */
+    async function knock (target: HostAndPort, rttMs: number, onSocket: (socket: Socket) => void, signal: AbortSignal): Promise<void> {
+      for (let count = 0; count < LIMITS.punchSynCount && !signal.aborted; count++) {
+        const startedMs = clock.monotonicMs()
+        const socket = await tryOnce(target, signal)
+        if (socket !== undefined) {
+          onSocket(socket)
+          return
+        }
+        // two ends with one rhythm would miss each other again and again: what counts is that both are on their way at once
+        const periodMs = Math.min(LIMITS.punchRetryMaxGapMs, Math.max(LIMITS.punchRetryMs, rttMs)) * (1 + 2 * components.random())
+        const restMs = periodMs - (clock.monotonicMs() - startedMs)
+        if (restMs > 0) await sleep(clock, restMs, signal).catch(() => { /* the loop sees that it is over */ })
+      }
+    }
+
+    async function tryOnce (target: HostAndPort, signal: AbortSignal): Promise<Socket | undefined> {
+      return new Promise((resolve) => {
+        const socket = connect({ host: target.host, port: target.port, localPort, noDelay: true, keepAlive: true, keepAliveInitialDelay: LIMITS.socketKeepAliveMs, allowHalfOpen: true })
+        socket.pause()
+        // for good: a reset at any moment must not end the process
+        socket.on('error', (err) => {
+          log.debug('a punch was answered', { reason: errorMessage(err) })
+          give()
+        })
+        const timer = clock.setTimer(give, LIMITS.punchTryMs)
+        signal.addEventListener('abort', give, { once: true })
+        function settle (): void {
+          timer.cancel()
+          signal.removeEventListener('abort', give)
+        }
+        function give (): void {
+          settle()
+          socket.destroy()
+          resolve(undefined)
+        }
+        socket.once('connect', () => {
+          settle()
+          resolve(socket)
+        })
+        if (signal.aborted) give()
+      })
+    }
+
+    return {
+      candidates: ownCandidates(observed, localPort, { interfaces: components.interfaces(), mayUseLan: init.mayUseLan }),
+      mapping: natMapping(observed, localPort),
+      observed,
+      connect: async (offered, rttMs, onSocket, signal) => {
+        const usable = usableCandidates(offered, { relayHosts: components.relayHosts(), interfaces: components.interfaces(), ...init }).filter(({ host }) => components.mayDialDirectly(host))
+        const either = AbortSignal.any([signal, closing.signal])
+        await Promise.all(usable.map(async (target) => knock(target, rttMs, onSocket, either)))
+      },
+      close: () => {
+        closing.abort()
+        for (const { socket } of seen) socket.destroy()
+      }
+    }
+  }
+
+  return { canPunch: () => components.observers().length > 0, prepare }
+}
+
+/** What one relay saw, and the socket that it saw. */
+interface Seen { address: HostAndPort, socket: Socket }
+
+/** Ports that systems seldom use for connections of their own. */
+const FIRST_PORT = 20_000
+const PORT_COUNT = 12_000

@@ -1,0 +1,176 @@
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { createServer } from 'node:net'
+import type { AddressInfo, Server, Socket } from 'node:net'
+import { after, describe, it } from 'node:test'
+import { CarrierError, encodeAddress, LIMITS, silentLogger, systemClock } from '../../../src/base/index.ts'
+import type { HostAndPort } from '../../../src/base/index.ts'
+import { createPuncher } from '../../../src/node/punch.ts'
+import type { Puncher } from '../../../src/node/punch.ts'
+import { SPLICE_PREFACE, TICKET_BYTES } from '../../../src/node/ticket-door.ts'
+import { waitFor, within } from '../../support/wait.ts'
+
+const servers: Server[] = []
+const sockets = new Set<Socket>()
+after(() => {
+  for (const server of servers) server.close()
+  for (const socket of sockets) socket.destroy()
+})
+
+/** A server on loopback; gives its port and how often it was reached. */
+async function serve (onSocket: (socket: Socket) => void): Promise<{ port: number, arrived: Socket[] }> {
+  const arrived: Socket[] = []
+  const server = createServer((socket) => {
+    socket.on('error', () => {})
+    sockets.add(socket)
+    arrived.push(socket)
+    onSocket(socket)
+  })
+  servers.push(server)
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  return { port: (server.address() as AddressInfo).port, arrived }
+}
+
+/** A relay that answers a ticket with the socket's real address, or with what `lie` makes of it. */
+async function observer (lie: (real: HostAndPort) => HostAndPort | undefined = (real) => real): Promise<{ port: number, arrived: Socket[] }> {
+  return serve((socket) => {
+    let received = Buffer.alloc(0)
+    socket.on('data', (chunk: Buffer) => {
+      received = Buffer.concat([received, chunk])
+      if (received.length < SPLICE_PREFACE.length + TICKET_BYTES) return
+      const answer = lie({ host: String(socket.remoteAddress), port: Number(socket.remotePort) })
+      if (answer === undefined) socket.destroy()
+      else socket.write(encodeAddress(answer))
+    })
+  })
+}
+
+function puncher (relays: ReadonlyArray<{ port: number }>, init: { random?: () => number, mayUseLoopback?: boolean, mayDialDirectly?: (host: string) => boolean } = {}): Puncher {
+  return createPuncher({
+    clock: systemClock,
+    log: silentLogger,
+    random: init.random ?? Math.random,
+    observers: () => relays.map((_relay, index) => String(index)),
+    askObserve: async (relay) => ({ host: '127.0.0.1', port: relays[Number(relay)]?.port ?? 0, ticket: new Uint8Array(TICKET_BYTES) }),
+    relayHosts: () => [],
+    interfaces: () => ({}),
+    mayDialDirectly: init.mayDialDirectly ?? (() => true)
+  }, { mayUseLan: false, mayUseLoopback: init.mayUseLoopback ?? true })
+}
+
+const forever = new AbortController().signal
+
+describe('a port to punch through', () => {
+  it('is one local port that two relays see; its sockets stay open until it is closed', async () => {
+    const relays = [await observer(), await observer()]
+    const port = await puncher(relays).prepare(forever)
+    assert.equal(port.mapping, 'independent')
+    const [candidate, ...others] = port.candidates
+    assert.deepEqual(others, [])
+    for (const { arrived } of relays) {
+      assert.equal(arrived.length, 1)
+      assert.equal(arrived[0]?.remotePort, candidate?.port)
+      assert.equal(arrived[0]?.readyState, 'open')
+    }
+    port.close()
+    port.close()
+    await waitFor('their ends', () => relays.every(({ arrived }) => arrived[0]?.destroyed === true), { deadlineMs: 30_000, intervalMs: 5 })
+  })
+
+  it('a router that maps per destination is told', async () => {
+    const port = await puncher([await observer(), await observer((real) => ({ ...real, port: real.port + 1 }))]).prepare(forever)
+    assert.equal(port.mapping, 'dependent')
+    port.close()
+  })
+
+  it('one relay that does not answer is left out; when none does there is no port', async () => {
+    const port = await puncher([await observer(() => undefined), await observer()]).prepare(forever)
+    assert.equal(port.candidates.length, 1)
+    port.close()
+    await assert.rejects(puncher([await observer(() => undefined)]).prepare(forever), { code: 'ERR_NOT_AVAILABLE' })
+    await assert.rejects(puncher([]).prepare(forever), { code: 'ERR_NOT_AVAILABLE' })
+    assert.equal(puncher([]).canPunch(), false)
+  })
+
+  it('a local port that is in use makes way for another', async () => {
+    const relay = await observer()
+    const first = await puncher([relay], { random: () => 0.25 }).prepare(forever)
+    // the same relay from the same port: the kernel refuses the second connection
+    const draws = [0.25, 0.25, 0.5]
+    const second = await puncher([relay], { random: () => draws.shift() ?? 0.75 }).prepare(forever)
+    assert.notEqual(second.candidates[0]?.port, first.candidates[0]?.port)
+    first.close()
+    second.close()
+  })
+
+  it('is given up at once when it is not wanted any more', async () => {
+    const stop = new AbortController()
+    const silent = await serve((socket) => { socket.resume() })
+    const preparing = puncher([silent]).prepare(stop.signal)
+    await waitFor('the question', () => silent.arrived.length === 1, { deadlineMs: 30_000, intervalMs: 5 })
+    stop.abort(new CarrierError('ERR_CANCELLED', 'not wanted'))
+    await assert.rejects(preparing, { code: 'ERR_CANCELLED' })
+    await waitFor('the end', () => silent.arrived[0]?.destroyed === true, { deadlineMs: 30_000, intervalMs: 5 })
+  })
+})
+
+describe('punching', () => {
+  it('connects from the port that the relay saw, and gives the socket away', async () => {
+    const relay = await observer()
+    const friend = await serve(() => {})
+    const port = await puncher([relay]).prepare(forever)
+    const found: Socket[] = []
+    await within('the connection', 30_000, port.connect([{ host: '127.0.0.1', port: friend.port }], 0, (socket) => { found.push(socket) }, forever))
+    assert.equal(found[0]?.localPort, port.candidates[0]?.port)
+    assert.equal(friend.arrived.length, 1)
+    port.close()
+    assert.equal(found[0]?.destroyed, false)
+    found[0]?.destroy()
+  })
+
+  it('I10: what may not be tried is not tried', async () => {
+    const target = await serve(() => {})
+    const port = await puncher([await observer()], { mayUseLoopback: false }).prepare(forever)
+    await port.connect([{ host: '127.0.0.1', port: target.port }, { host: '169.254.1.1', port: target.port }], 0, () => { assert.fail('a connection') }, forever)
+    port.close()
+    const proxied = await puncher([await observer()], { mayDialDirectly: () => false }).prepare(forever)
+    await proxied.connect([{ host: '127.0.0.1', port: target.port }], 0, () => { assert.fail('a connection past the proxy') }, forever)
+    proxied.close()
+    assert.equal(target.arrived.length, 0)
+  })
+
+  it('tries again until the other side is there: eight times at most', async () => {
+    const spare = createServer()
+    spare.listen(0, '127.0.0.1')
+    await once(spare, 'listening')
+    const { port: freePort } = spare.address() as AddressInfo
+    spare.close()
+    await once(spare, 'close')
+    const port = await puncher([await observer()]).prepare(forever)
+    const startedMs = performance.now()
+    const knocking = port.connect([{ host: '127.0.0.1', port: freePort }], 0, () => { assert.fail('nobody is there') }, forever)
+    await within('the last attempt', 60_000, knocking)
+    assert.ok(performance.now() - startedMs >= (LIMITS.punchSynCount - 1) * LIMITS.punchRetryMs * 0.9)
+    const again = port.connect([{ host: '127.0.0.1', port: freePort }], 0, (socket) => { sockets.add(socket) }, forever)
+    const late = createServer((socket) => { sockets.add(socket) })
+    servers.push(late)
+    late.listen(freePort, '127.0.0.1')
+    await within('the connection', 60_000, again)
+    assert.ok([...sockets].some((socket) => socket.localPort === freePort || socket.remotePort === freePort))
+    port.close()
+  })
+
+  it('ends with its signal and with its port', async () => {
+    // closed ports answer with a reset, so that the attempts go on until they are ended
+    const port = await puncher([await observer()]).prepare(forever)
+    const stop = new AbortController()
+    const refused = [{ host: '127.0.0.1', port: 1025 }]
+    const first = port.connect(refused, 0, () => {}, stop.signal)
+    stop.abort()
+    await within('the end by the signal', 30_000, first)
+    const second = port.connect(refused, 0, () => {}, forever)
+    port.close()
+    await within('the end by the port', 30_000, second)
+  })
+})
