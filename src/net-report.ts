@@ -2,6 +2,7 @@
 import type { NetworkInterfaceInfo } from 'node:os'
 import { errorMessage, isSameHost, startDeadline } from './base/index.ts'
 import type { Clock } from './base/index.ts'
+import { isLocalHost } from './node/index.ts'
 import type { CarrierNode } from './node/index.ts'
 import type { NetReport } from './carrier-types.ts'
 
@@ -39,9 +40,9 @@ async function askRouter (node: NetReportComponents['node'], own: readonly strin
   const port = await node.preparePunch(deadline.signal)
   port.close()
   const seenAs = port.observed.map(({ host, port: seenPort }) => host.includes(':') ? `[${host}]:${seenPort}` : `${host}:${seenPort}`)
-  const isOpen = port.observed.every(({ host }) => own.some((address) => isSameHost(address, host)))
+  const isOpen = port.observed.every(({ host }) => !isLocalHost(host) && own.some((address) => isSameHost(address, host)))
   const nat = isOpen ? 'none' as const : port.mapping
-  return { nat, seenAs, reason: nat === 'unknown' ? 'one relay alone cannot tell it: configure a second one' : undefined }
+  return { nat, seenAs, reason: nat === 'unknown' ? 'one answer alone cannot tell it: it takes two relays that are reached over IPv4' : undefined }
 }
 
 function adviceFor (facts: Omit<NetReport, 'advice'>): string[] {

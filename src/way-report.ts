@@ -21,7 +21,7 @@ const DIAL_MS = 8_000
 
 /** Makes the report; dials the friend when there is no session. @throws CarrierError ERR_UNKNOWN_FRIEND, ERR_INVALID_ARGUMENT */
 export async function reportWay (components: WayReportComponents, to: string, options: { signal?: AbortSignal } = {}): Promise<WayReport> {
-  const { friends, sessions, forwarding, clock } = components
+  const { friends, sessions, clock } = components
   const slash = to.lastIndexOf('/')
   const who = slash === -1 ? to : to.slice(0, slash)
   const service = slash === -1 ? undefined : to.slice(slash + 1)
@@ -39,7 +39,7 @@ export async function reportWay (components: WayReportComponents, to: string, op
     return { ...facts, presence: 'offline', ...nowhere, offlineReason: errorMessage(err), advice: offlineAdvice(friend.label, errorCode(err), components.relays()) }
   }
   const reasons = sessions.explain(session.peer.device)
-  const offered = service === undefined ? undefined : await forwarding.remoteServices(who, options)
+  const offered = service === undefined ? undefined : await offeredServices(components, who, options.signal)
   const found = service === undefined || offered === undefined ? undefined : { name: service, isOffered: offered.includes(service) }
   return {
     ...facts,
@@ -52,6 +52,17 @@ export async function reportWay (components: WayReportComponents, to: string, op
     reasons,
     service: found,
     advice: [...wayAdvice(reasons), ...found?.isOffered === false ? [`ask ${friend.label} to offer it: carrier serve ${found.name} TARGET --allow you`] : []]
+  }
+}
+
+/** What the friend lets us dial; undefined when it does not say so in time: the rest of the report is worth having. */
+async function offeredServices ({ forwarding, clock }: WayReportComponents, who: string, signal?: AbortSignal): Promise<string[] | undefined> {
+  using deadline = startDeadline(clock, DIAL_MS, 'the friend did not say what it offers', signal)
+  try {
+    return await forwarding.remoteServices(who, { signal: deadline.signal })
+  } catch {
+    signal?.throwIfAborted()
+    return undefined
   }
 }
 
@@ -76,7 +87,7 @@ function offlineAdvice (label: string, code: string, relays: readonly RelayStatu
 
 /** What a person can change about the path. */
 function wayAdvice (reasons: readonly PathReason[]): string[] {
-  const isWaiting = reasons.some((reason) => reason.way === 'punch' && /tried/.test(reason.text))
+  const isWaiting = reasons.some((reason) => reason.way === 'punch' && (reason.state === 'trying' || reason.state === 'untried'))
   if (reasons.length === 0 || isWaiting) return []
   return ['let one side listen: "carrier up --listen lan" when both are in one network, "--listen public" where a port of its own can be reached']
 }

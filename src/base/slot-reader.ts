@@ -16,7 +16,7 @@ export interface SlotReader {
   release: () => void
   /** Bytes of the buffers that wait to be passed on. */
   waitingBytes: () => number
-  /** Gives buffers back. Only when nothing that was read is needed any more. */
+  /** Gives buffers back. Only when the socket is closed and nothing that was read is needed any more. */
   dispose: () => void
 }
 
@@ -37,6 +37,7 @@ export function createSlotReader (pool: BufferPool, socket: Socket, onRead: OnRe
   const slots: Slot[] = [makeSlot()]
   let current = slots[0] as Slot
   let isHeld = false
+  let isDisposed = false
   let isWaiting = false
   let shortReadCount = 0
 
@@ -48,6 +49,7 @@ export function createSlotReader (pool: BufferPool, socket: Socket, onRead: OnRe
       isTaken: false,
       onTaken: () => {
         slot.pendingCount--
+        if (isDisposed) return
         if (isWaiting && !isHeld && isFree(current)) start()
       }
     }
@@ -91,6 +93,7 @@ export function createSlotReader (pool: BufferPool, socket: Socket, onRead: OnRe
   }
 
   function onBytes (byteCount: number): boolean {
+    if (isDisposed) return false
     const slot = current
     // negative: the last read filled a buffer
     if (byteCount === slot.buffer.length) shortReadCount = -1
@@ -117,6 +120,7 @@ export function createSlotReader (pool: BufferPool, socket: Socket, onRead: OnRe
     },
     waitingBytes: () => slots.reduce((sum, slot) => sum + (slot.pendingCount > 0 && !slot.isTaken ? slot.buffer.length : 0), 0),
     dispose: () => {
+      isDisposed = true
       for (const slot of slots) if (slot.isLarge) pool.give(slot.buffer)
       slots.length = 0
     }

@@ -89,7 +89,9 @@ function createPublicLeg (socket: Socket, events: LegEvents): SpliceLeg {
 function watch (socket: Socket, events: LegEvents): void {
   // 'close' follows and says enough
   socket.on('error', () => {})
-  socket.on('end', events.onEnd)
+  // it may have ended while it waited for the other leg
+  if (socket.readableEnded) process.nextTick(events.onEnd)
+  else socket.on('end', events.onEnd)
   socket.on('close', events.onClose)
   queueMicrotask(() => { socket.resume() })
 }

@@ -61,7 +61,9 @@ export function createSplicePort (components: SplicePortComponents, init: Splice
   const { clock, log } = components
   // in the order of their making
   const pairs = new Set<Pair>()
-  const tickets = createTicketTable<{ pair: Pair, leg: LegName } | 'observe'>({ random: (count) => new Uint8Array(randomBytes(count)) }, { ttlMs: LIMITS.spliceTicketMs, maxCount: 2 * LIMITS.relaySpliceTicketCount })
+  /** Tickets of a table of their own: they must not push out those of splices. */
+  const observeTickets = createTicketTable<'observe'>({ random: (count) => new Uint8Array(randomBytes(count)) }, { ttlMs: LIMITS.spliceTicketMs, maxCount: LIMITS.relayObserveCount })
+  const tickets = createTicketTable<{ pair: Pair, leg: LegName }>({ random: (count) => new Uint8Array(randomBytes(count)) }, { ttlMs: LIMITS.spliceTicketMs, maxCount: 2 * LIMITS.relaySpliceTicketCount })
   /** Sockets that were told where they come from. */
   const observed = new Set<Socket>()
   const door = createTicketDoor({ clock, onRefused: components.onRefused, onTicket: receive }, { preface: SPLICE_PREFACE })
@@ -86,9 +88,9 @@ export function createSplicePort (components: SplicePortComponents, init: Splice
   }
 
   function receive (socket: Socket, ticket: Uint8Array): boolean {
-    const use = tickets.redeem(ticket, clock.monotonicMs())
-    if (use === undefined) return false
-    if (use === 'observe') return observe(socket)
+    const nowMs = clock.monotonicMs()
+    const use = tickets.redeem(ticket, nowMs)
+    if (use === undefined) return observeTickets.redeem(ticket, nowMs) !== undefined && observe(socket)
     const { pair, leg } = use
     pair.sockets[leg] = socket
     const { caller, called } = pair.sockets
@@ -186,7 +188,7 @@ export function createSplicePort (components: SplicePortComponents, init: Splice
       pairs.add(pair)
       return { tickets: pair.tickets, cancel: () => { fail(pair, 'cancelled') } }
     },
-    openObservation: () => tickets.issue('observe', clock.monotonicMs()),
+    openObservation: () => observeTickets.issue('observe', clock.monotonicMs()),
     start: async () => {
       isStopped = false
       await listenAll(undefined)

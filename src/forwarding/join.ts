@@ -24,6 +24,7 @@ export async function join (socket: Socket, channel: Channel, init: JoinInit = {
     const outcome: JoinOutcome = { error: undefined, origin: undefined }
     let hasFailed = false
     let openCount = 2
+    let release: (() => void) | undefined
 
     function fail (origin: 'socket' | 'channel', error: CarrierError): void {
       if (hasFailed) return
@@ -36,7 +37,9 @@ export async function join (socket: Socket, channel: Channel, init: JoinInit = {
     }
 
     function closed (): void {
-      if (--openCount === 0) resolve(outcome)
+      if (--openCount > 0) return
+      release?.()
+      resolve(outcome)
     }
 
     function socketFailed (err: unknown): void {
@@ -55,7 +58,7 @@ export async function join (socket: Socket, channel: Channel, init: JoinInit = {
     })
 
     fill(channel, socket, init.onAnswer)
-    drain(socket, channel)
+    release = drain(socket, channel)
 
     // one of them may have died between its creation and now, when nobody listened
     if (socket.destroyed) socketFailed(socket.errored ?? undefined)
@@ -68,20 +71,21 @@ export async function join (socket: Socket, channel: Channel, init: JoinInit = {
 /** Large read buffers of all connections. */
 const buffers = createBufferPool({ bufferBytes: LIMITS.forwardReadBytes, maxBytes: LIMITS.forwardReadPoolBytes })
 
-/** What the socket brings goes to the channel, and its clean end. */
-function drain (socket: Socket, channel: Channel): void {
+/** What the socket brings goes to the channel, and its clean end. The result gives its memory back: to be called when both are gone. */
+function drain (socket: Socket, channel: Channel): (() => void) | undefined {
   const reader = createSlotReader(buffers, socket, (bytes, onTaken) => {
     channel.write(bytes, onTaken)
     return false
   })
   if (reader === undefined) {
     socket.pipe(channel)
-    return
+    return undefined
   }
-  socket.once('end', () => { channel.end() })
-  // the session looks at what was written for as long as the channel lives
-  channel.once('close', reader.dispose)
+  // a program may have said that it has nothing to send while its session was waited for
+  if (socket.readableEnded) process.nextTick(() => { channel.end() })
+  else socket.once('end', () => { channel.end() })
   socket.resume()
+  return reader.dispose
 }
 
 /** What the channel brings goes to the socket, and its clean end. The memory of what the kernel has taken is used again. */

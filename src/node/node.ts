@@ -149,7 +149,7 @@ export function createNode (components: NodeComponents, init: NodeInit): Node {
     // nothing is in between on one machine
     observers: () => running === undefined || init.punch === false ? [] : splices.observers().filter((relayPeerId) => !isLoopbackHost(endpoints.ipOf(relayPeerId) ?? '')),
     askObserve: splices.askObserve,
-    relayHosts: () => relays.flatMap((relay) => endpoints.ipOf(relay.peerId) ?? []),
+    relayHosts: () => relays.flatMap((relay) => [endpoints.ipOf(relay.peerId) ?? [], relay.text.split('/')[2] ?? []].flat()),
     interfaces: networkInterfaces,
     mayDialDirectly: upstream.mayDialDirectly
   }, { mayUseLan: init.listen !== 'none', mayUseLoopback: init.loopback === true })

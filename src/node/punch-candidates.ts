@@ -20,7 +20,11 @@ export interface CandidateRules {
 /** Ports below are services' own, and no router maps to them. */
 const MIN_PORT = 1024
 
-/** The other side's candidates that may be tried, in its order. A friend cannot make us knock at arbitrary places (I10). */
+/**
+ * The other side's candidates that may be tried, in its order (I10): never this machine, a neighbour (unless the local
+ * network may be used), a relay, or a service's port. What is left are global addresses that the friend chooses: at those,
+ * a few connection attempts is what a friend can make us do.
+ */
 export function usableCandidates (offered: readonly HostAndPort[], rules: CandidateRules): HostAndPort[] {
   return offered.slice(0, LIMITS.punchCandidateCount).filter((candidate) => isUsable(candidate, rules))
 }
@@ -29,21 +33,27 @@ function isUsable ({ host, port }: HostAndPort, rules: CandidateRules): boolean 
   if (port < MIN_PORT || !isUnicastHost(host)) return false
   if (rules.relayHosts.some((relay) => isSameHost(relay, host))) return false
   if (isLoopbackHost(host)) return rules.mayUseLoopback
-  if (isPrivateHost(host)) return rules.mayUseLan && isInOwnSubnet(host, rules.interfaces)
+  if (addressesOf(rules.interfaces).some((own) => isSameHost(own, host))) return false
+  // a neighbour is a neighbour, also with a global address
+  if (isInOwnSubnet(host, rules.interfaces)) return rules.mayUseLan
+  if (isPrivateHost(host)) return false
   return !host.includes(':') || isGlobalIpv6(host)
 }
 
-/** 2000::/3, the only part of IPv6 that is given out. */
+/** 2000::/3, the only part of IPv6 that is given out, without 2002::/16, in which IPv4 addresses of any kind are wrapped. */
 function isGlobalIpv6 (host: string): boolean {
-  return /^[23][0-9a-f]{3}:/.test(host)
+  return /^[23][0-9a-f]{3}:/.test(host) && !host.startsWith('2002:')
 }
 
-/** Our own candidates for `localPort`: where relays see it, global IPv6 addresses, and private ones when the local network may be used. */
+/**
+ * Our own candidates for `localPort`: where relays see it, and when the local network may be used our own addresses too. An
+ * IPv6 address that no relay saw is not named otherwise: behind a VPN it would tell who we are.
+ */
 export function ownCandidates (observed: readonly HostAndPort[], localPort: number, rules: Pick<CandidateRules, 'interfaces' | 'mayUseLan'>): HostAndPort[] {
   const own = addressesOf(rules.interfaces)
-  const global = own.filter(isGlobalIpv6)
+  const global = rules.mayUseLan ? own.filter(isGlobalIpv6) : []
   const local = rules.mayUseLan ? own.filter((host) => !host.includes(':') && isPrivateHost(host)) : []
-  const all = [...observed, ...[...local, ...global].map((host) => ({ host, port: localPort }))]
+  const all = [...observed, ...[...global, ...local].map((host) => ({ host, port: localPort }))]
   const different = all.filter((one, index) => all.findIndex((other) => other.port === one.port && isSameHost(other.host, one.host)) === index)
   return different.slice(0, LIMITS.punchCandidateCount)
 }

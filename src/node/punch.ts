@@ -6,11 +6,12 @@
 import { connect } from 'node:net'
 import type { Socket } from 'node:net'
 import type { NetworkInterfaceInfo } from 'node:os'
-import { ADDRESS_BYTES, CarrierError, LIMITS, decodeAddress, errorMessage, sleep, toCarrierError } from '../base/index.ts'
+import { ADDRESS_BYTES, CarrierError, LIMITS, abortable, decodeAddress, errorMessage, sleep, startDeadline, toCarrierError } from '../base/index.ts'
 import type { Clock, HostAndPort, Logger } from '../base/index.ts'
 import { natMapping, ownCandidates, usableCandidates } from './punch-candidates.ts'
 import { SPLICE_PREFACE } from './ticket-door.ts'
-import type { PunchPort } from './types.ts'
+import type { OnPunched, PunchPort } from './types.ts'
+import { isLocalHost, isUnicastHost } from './path.ts'
 
 /** What punching needs. */
 export interface PuncherComponents {
@@ -46,8 +47,11 @@ export function createPuncher (components: PuncherComponents, init: { mayUseLan:
     for (let attempt = 0; attempt < LIMITS.punchPortAttempts; attempt++) {
       const localPort = FIRST_PORT + Math.floor(components.random() * PORT_COUNT)
       const results = await Promise.allSettled(relays.map(async (relay) => observe(relay, localPort, signal)))
-      signal.throwIfAborted()
       const seen = results.flatMap((result) => result.status === 'fulfilled' ? [result.value] : [])
+      if (signal.aborted) {
+        for (const { socket } of seen) socket.destroy()
+        throw signal.reason
+      }
       if (seen.length > 0) return createPort(localPort, seen)
       failure = results.find((result) => result.status === 'rejected')?.reason ?? failure
       if (!/EADDRINUSE|EADDRNOTAVAIL/.test(errorMessage(failure))) break
@@ -56,40 +60,17 @@ export function createPuncher (components: PuncherComponents, init: { mayUseLan:
   }
 
   /** Asks one relay from `localPort`; the socket stays open, so that the router in between keeps its mapping. */
-  async function observe (relay: string, localPort: number, signal: AbortSignal): Promise<Seen> {
-    const { host, port, ticket } = await components.askObserve(relay, signal)
+  async function observe (relay: string, localPort: number, parent: AbortSignal): Promise<Seen> {
+    using deadline = startDeadline(clock, LIMITS.punchObserveMs, 'the relay did not say where it sees this node', parent)
+    const { host, port, ticket } = await abortable(components.askObserve(relay, deadline.signal), deadline.signal)
     const socket = connect({ host, port, localPort, noDelay: true })
-    const received: Buffer[] = []
+    // for good: a reset at any moment must not end the process
+    socket.on('error', () => {})
     try {
-      const address = await new Promise<HostAndPort>((resolve, reject) => {
-        const timer = clock.setTimer(() => { fail(new CarrierError('ERR_TIMEOUT', 'the relay did not say where it sees this node')) }, LIMITS.punchObserveMs)
-        const onAbort = (): void => { fail(signal.reason) }
-        const settle = (): void => {
-          timer.cancel()
-          signal.removeEventListener('abort', onAbort)
-        }
-        const fail = (err: unknown): void => {
-          settle()
-          reject(toCarrierError(err, 'ERR_PEER_OFFLINE'))
-        }
-        signal.addEventListener('abort', onAbort, { once: true })
-        if (signal.aborted) onAbort()
-        socket.on('error', fail)
-        socket.on('close', () => { fail(new CarrierError('ERR_LINK_LOST', 'the relay ended the connection')) })
-        socket.once('connect', () => { socket.write(Buffer.concat([SPLICE_PREFACE, ticket])) })
-        socket.on('data', (chunk: Buffer) => {
-          received.push(chunk)
-          const bytes = Buffer.concat(received)
-          if (bytes.length < ADDRESS_BYTES) return
-          try {
-            const answer = decodeAddress(new Uint8Array(bytes))
-            settle()
-            resolve(answer)
-          } catch (err) {
-            fail(err)
-          }
-        })
-      })
+      const address = await readAddress(socket, ticket, deadline.signal)
+      if (!isUnicastHost(address.host) || (isLocalHost(address.host) && !init.mayUseLan && !init.mayUseLoopback)) throw new CarrierError('ERR_PROTOCOL', 'the relay says that it sees this node at an address that nobody can reach')
+      // nothing more is expected
+      socket.on('data', () => { socket.destroy() })
       return { address, socket }
     } catch (err) {
       socket.destroy()
@@ -102,14 +83,12 @@ export function createPuncher (components: PuncherComponents, init: { mayUseLan:
     const observed = seen.map(({ address }) => address)
 
     /** One candidate: a fresh attempt each time, because a reset or the silence of a router says nothing about the next. */
-    async function knock (target: HostAndPort, rttMs: number, onSocket: (socket: Socket) => void, signal: AbortSignal): Promise<void> {
+    async function knock (target: HostAndPort, rttMs: number, onSocket: OnPunched, signal: AbortSignal): Promise<void> {
       for (let count = 0; count < LIMITS.punchSynCount && !signal.aborted; count++) {
         const startedMs = clock.monotonicMs()
         const socket = await tryOnce(target, signal)
-        if (socket !== undefined) {
-          onSocket(socket)
-          return
-        }
+        // somebody else may have been there, or the other end had just given this attempt up
+        if (socket !== undefined && await onSocket(socket)) return
         // two ends with one rhythm would miss each other again and again: what counts is that both are on their way at once
         const periodMs = Math.min(LIMITS.punchRetryMaxGapMs, Math.max(LIMITS.punchRetryMs, rttMs)) * (1 + 2 * components.random())
         const restMs = periodMs - (clock.monotonicMs() - startedMs)
@@ -170,3 +149,39 @@ interface Seen { address: HostAndPort, socket: Socket }
 /** Ports that systems seldom use for connections of their own. */
 const FIRST_PORT = 20_000
 const PORT_COUNT = 12_000
+
+/** Shows the ticket and reads the one address that the relay answers with. */
+async function readAddress (socket: Socket, ticket: Uint8Array, signal: AbortSignal): Promise<HostAndPort> {
+  return await new Promise<HostAndPort>((resolve, reject) => {
+    let received = Buffer.alloc(0)
+    function settle (): void {
+      signal.removeEventListener('abort', onAbort)
+      socket.off('data', onData)
+      socket.off('error', fail)
+      socket.off('close', onClose)
+    }
+    function fail (err: unknown): void {
+      settle()
+      reject(toCarrierError(err, 'ERR_PEER_OFFLINE'))
+    }
+    function onAbort (): void { fail(signal.reason) }
+    function onClose (): void { fail(new CarrierError('ERR_LINK_LOST', 'the relay ended the connection')) }
+    function onData (chunk: Buffer): void {
+      received = Buffer.concat([received, chunk.subarray(0, ADDRESS_BYTES - received.length)])
+      if (received.length < ADDRESS_BYTES) return
+      try {
+        const address = decodeAddress(new Uint8Array(received))
+        settle()
+        resolve(address)
+      } catch (err) {
+        fail(err)
+      }
+    }
+    socket.once('connect', () => { socket.write(Buffer.concat([SPLICE_PREFACE, ticket])) })
+    socket.on('data', onData)
+    socket.on('error', fail)
+    socket.on('close', onClose)
+    signal.addEventListener('abort', onAbort, { once: true })
+    if (signal.aborted) onAbort()
+  })
+}

@@ -56,6 +56,9 @@ export type LinkSocketHandler = (socket: Socket, device: Did, path: 'lan' | 'dir
 /** How a router maps one local port for different destinations. `unknown`: seen from one place only, with another port than the local one. */
 export type NatMapping = 'independent' | 'dependent' | 'unknown'
 
+/** Owns the socket. True: it is taken, and its address needs no further attempt. */
+export type OnPunched = (socket: Socket) => boolean | Promise<boolean>
+
 /** A local port that is ready to be punched through; its owner closes it. */
 export interface PunchPort {
   /** What to tell the friend: at most LIMITS.punchCandidateCount. */
@@ -67,7 +70,7 @@ export interface PunchPort {
    * Tries the friend's candidates, in a random rhythm of about two round trips, until the signal fires or the time is over; every socket that is connected goes to
    * `onSocket`, which owns it. Resolves when no more will come.
    */
-  connect: (offered: readonly HostAndPort[], rttMs: number, onSocket: (socket: Socket) => void, signal: AbortSignal) => Promise<void>
+  connect: (offered: readonly HostAndPort[], rttMs: number, onSocket: OnPunched, signal: AbortSignal) => Promise<void>
   /** Ends what is still under way. Idempotent. */
   close: () => void
 }

@@ -112,7 +112,10 @@ export class ChannelStream extends Duplex implements Channel, ChannelListener {
   onBytes (bytes: Uint8Array): void {
     // a listener of the user's that throws costs this channel, not the session that carries the others
     try {
-      this.#isReaderFree = this.#sink === undefined ? this.push(bytes) : this.#sink(bytes, () => { this.#session.recycle(bytes) })
+      this.#isReaderFree = false
+      const isFree = this.#sink === undefined ? this.push(bytes) : this.#sink(bytes, () => { this.#session.recycle(bytes) })
+      // a sink may have asked for more by itself meanwhile
+      if (isFree) this.#isReaderFree = true
     } catch (err) {
       this.#isReaderFree = false
       this.destroy(toCarrierError(err))

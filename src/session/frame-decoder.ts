@@ -150,7 +150,7 @@ export class FrameDecoder {
   }
 }
 
-/** A plain copy of what follows `at`; \`slice\` of a Buffer would be a view. */
+/** A plain copy of what follows `at`; `slice` of a Buffer would be a view. */
 function copyOf (chunk: Uint8Array, at: number): Uint8Array {
   return new Uint8Array(at === 0 ? chunk : chunk.subarray(at))
 }

@@ -57,7 +57,7 @@ export interface LinkKeeper {
 }
 
 /** What is under way for one session. */
-interface Care { timer: Timer | undefined, dueMs: number, opening: Set<Way['way']>, joining: Set<{ link: Link, resolve: (isJoined: boolean) => void }>, failureCount: number, notBeforeMs: number, inUseAtMs: number | undefined, punch: { failureCount: number, notBeforeMs: number, hasWorked: boolean }, lastFailure: Partial<Record<Way['way'], string | undefined>> }
+interface Care { timer: Timer | undefined, dueMs: number, opening: Set<Way['way']>, joining: Set<{ link: Link, resolve: (isJoined: boolean) => void }>, failureCount: number, notBeforeMs: number, inUseAtMs: number | undefined, punch: { failureCount: number, notBeforeMs: number, workedAtMs: number | undefined, quickLossCount: number }, lastFailure: Partial<Record<Way['way'], string | undefined>> }
 
 /** A way to a better link. */
 interface Way { way: PathReason['way'] | 'stream', kind: LinkKind, run: (signal: AbortSignal) => Promise<{ link: Link, peer: Peer }> }
@@ -130,7 +130,7 @@ export function createLinkKeeper (components: LinkKeeperComponents, init: LinkKe
 
   function review (session: LiveSession): void {
     if (tasks.signal.aborted || session.state !== 'live' || !session.features.has('resume')) return
-    const care = cares.get(session) ?? { timer: undefined, dueMs: 0, opening: new Set(), joining: new Set(), failureCount: 0, notBeforeMs: 0, inUseAtMs: undefined, punch: { failureCount: 0, notBeforeMs: 0, hasWorked: false }, lastFailure: {} }
+    const care = cares.get(session) ?? { timer: undefined, dueMs: 0, opening: new Set(), joining: new Set(), failureCount: 0, notBeforeMs: 0, inUseAtMs: undefined, punch: { failureCount: 0, notBeforeMs: 0, workedAtMs: undefined, quickLossCount: 0 }, lastFailure: {} }
     care.inUseAtMs = session.isInUse ? clock.monotonicMs() : undefined
     cares.set(session, care)
     for (const joining of care.joining) if (session.links.all().some((one) => one.link === joining.link)) joining.resolve(true)
@@ -184,7 +184,7 @@ export function createLinkKeeper (components: LinkKeeperComponents, init: LinkKe
         const { link, peer } = await open.run(deadline.signal)
         await join(session, care, { link, peer }, deadline.signal)
         care.lastFailure[open.way] = undefined
-        if (open.way === 'punch') care.punch = { failureCount: 0, notBeforeMs: 0, hasWorked: true }
+        if (open.way === 'punch') notePunched(care)
         else care.failureCount = 0
       } catch (err) {
         if (signal.aborted) return
@@ -208,8 +208,18 @@ export function createLinkKeeper (components: LinkKeeperComponents, init: LinkKe
     punch.failureCount++
     const delayMs = punch.failureCount === 1
       ? LIMITS.punchQuickRetryMs
-      : backoffMs({ firstMs: LIMITS.punchRetryFirstMs, maxMs: punch.hasWorked ? LIMITS.punchRetryFirstMs : LIMITS.punchRetryMaxMs, factor: 2 }, punch.failureCount - 2, random)
+      : backoffMs({ firstMs: LIMITS.punchRetryFirstMs, maxMs: punch.workedAtMs === undefined ? LIMITS.punchRetryMaxMs : LIMITS.punchRetryFirstMs, factor: 2 }, punch.failureCount - 2, random)
     punch.notBeforeMs = clock.monotonicMs() + delayMs
+  }
+
+  /** A path that was punched and dies young, again and again, is worth less each time. */
+  function notePunched ({ punch }: Care): void {
+    const nowMs = clock.monotonicMs()
+    const isQuick = punch.workedAtMs !== undefined && nowMs - punch.workedAtMs < LIMITS.punchSoundMs
+    punch.quickLossCount = isQuick ? punch.quickLossCount + 1 : 0
+    punch.workedAtMs = nowMs
+    punch.failureCount = 0
+    punch.notBeforeMs = nowMs + Math.min(LIMITS.punchRetryMaxMs, LIMITS.punchRetryFirstMs * 2 ** punch.quickLossCount)
   }
 
   /** Offers a link that we opened. Resolves when it is one of the session's: before that another one would be one too many. @throws CarrierError when it will not be */
@@ -241,7 +251,13 @@ export function createLinkKeeper (components: LinkKeeperComponents, init: LinkKe
     // the spare comes first: without it the loss of the link in use takes the whole way of a dial
     if (!kinds.has('stream') && session.isController) return { way: 'stream', kind: 'stream', run: async (signal) => init.openStream(device, signal) }
     if (kinds.has('direct')) return undefined
-    if (session.features.has('direct') && node.canDialLink(device)) {
+    const relayPeerId = session.links.all().find((one) => one.link.kind === 'stream' && one.link.path === 'relayed')?.link.relayPeerId
+    const splice: Way | undefined = !kinds.has('splice') && session.isController && relayPeerId !== undefined && node.canSplice(relayPeerId)
+      ? { way: 'splice', kind: 'splice', run: async (signal) => ofPeer(session, await opener.splice(device, relayPeerId, signal)) }
+      : undefined
+    // a link port that nobody gets through to must not keep the session from what the relay offers
+    if (splice !== undefined && cares.get(session)?.lastFailure.dial !== undefined) return splice
+    if (mayDial(session)) {
       return {
         way: 'dial',
         kind: 'direct',
@@ -252,19 +268,18 @@ export function createLinkKeeper (components: LinkKeeperComponents, init: LinkKe
         }
       }
     }
-    const relayPeerId = session.links.all().find((one) => one.link.kind === 'stream' && one.link.path === 'relayed')?.link.relayPeerId
-    if (!session.isController) return undefined
-    if (!kinds.has('splice') && relayPeerId !== undefined && node.canSplice(relayPeerId)) {
-      return { way: 'splice', kind: 'splice', run: async (signal) => ofPeer(session, await opener.splice(device, relayPeerId, signal)) }
-    }
-    return undefined
+    return splice
   }
 
-  /** Where one end can be dialled nobody has to punch. */
+  function mayDial (session: LiveSession): boolean {
+    return session.features.has('direct') && node.canDialLink(session.peer.device)
+  }
+
+  /** Where one end can be dialled, and that works, nobody has to punch. */
   function nextPunch (session: LiveSession): Way | undefined {
     const hasDirect = session.links.all().some((one) => one.link.kind === 'direct')
-    const mayDial = session.features.has('direct') && node.canDialLink(session.peer.device)
-    if (hasDirect || mayDial || !session.isController || !session.features.has('punch') || !node.canPunch()) return undefined
+    const isDialled = mayDial(session) && cares.get(session)?.lastFailure.dial === undefined
+    if (hasDirect || isDialled || !session.isController || !session.features.has('punch') || !node.canPunch()) return undefined
     return { way: 'punch', kind: 'direct', run: async (signal) => ofPeer(session, await punch.open(session, signal)) }
   }
 

@@ -58,23 +58,23 @@ export function createLinkPunch (components: LinkPunchComponents): LinkPunch {
   async function firstSecure (port: PunchPort, { theirs, rttMs }: { theirs: readonly HostAndPort[], rttMs: number }, device: Did, signal: AbortSignal): Promise<Link> {
     const found = new AbortController()
     const either = AbortSignal.any([signal, found.signal])
-    const attempts: Array<Promise<void>> = []
     let link: Link | undefined
-    async function secure (socket: Socket): Promise<void> {
+    async function secure (socket: Socket): Promise<boolean> {
       try {
         const secured = await opener.secure(socket, device, WAY, either)
         if (link !== undefined) {
           secured.abort(new CarrierError('ERR_CANCELLED', 'another connection was faster'))
-          return
+          return true
         }
         link = secured
         found.abort(new CarrierError('ERR_CANCELLED', 'another connection was faster'))
+        return true
       } catch (err) {
         log.debug('what was punched is no link to the friend', { device, reason: errorMessage(err) })
+        return false
       }
     }
-    await port.connect(theirs, rttMs, (socket) => { attempts.push(secure(socket)) }, either)
-    await Promise.all(attempts)
+    await port.connect(theirs, rttMs, secure, either)
     if (link !== undefined) return link
     signal.throwIfAborted()
     throw new CarrierError('ERR_PEER_OFFLINE', 'no packet came through to the other side: a router or firewall in between drops them')
@@ -99,7 +99,10 @@ export function createLinkPunch (components: LinkPunchComponents): LinkPunch {
       // so long the answer is on its way: what arrives before the other side has opened its hole is refused by its router
       const rttMs = session.links.sending?.rttMs ?? 0
       await sleep(clock, rttMs / 2, deadline.signal)
-      await port.connect(candidates, rttMs, (socket) => { components.receive(socket, session.peer.device, WAY) }, deadline.signal)
+      await port.connect(candidates, rttMs, (socket) => {
+        components.receive(socket, session.peer.device, WAY)
+        return true
+      }, deadline.signal)
     } finally {
       port.close()
     }
@@ -111,12 +114,14 @@ export function createLinkPunch (components: LinkPunchComponents): LinkPunch {
       const { device } = session.peer
       const nowMs = clock.monotonicMs()
       const recent = (answeredMs.get(device) ?? []).filter((atMs) => nowMs - atMs < LIMITS.punchAnswerSpanMs)
-      const isTooOften = recent.length >= LIMITS.punchAnswerCount || nowMs - (recent.at(-1) ?? -Infinity) < LIMITS.punchAnswerMs
+      for (const [friend, times] of answeredMs) if (nowMs - (times.at(-1) ?? 0) >= LIMITS.punchAnswerSpanMs) answeredMs.delete(friend)
+      let allCount = 0
+      for (const times of answeredMs.values()) allCount += times.length
+      const isTooOften = recent.length >= LIMITS.punchAnswerCount || allCount >= LIMITS.punchAnswerTotalCount || nowMs - (recent.at(-1) ?? -Infinity) < LIMITS.punchAnswerMs
       if (isTooOften || answeringCount >= LIMITS.linkHandshakeCount || !node.canPunch() || tasks.signal.aborted) {
         answer('no')
         return
       }
-      for (const [friend, times] of answeredMs) if (nowMs - (times.at(-1) ?? 0) >= LIMITS.punchAnswerSpanMs) answeredMs.delete(friend)
       answeredMs.set(device, [...recent, nowMs])
       answeringCount++
       tasks.run('answer a punch', async (signal) => {

@@ -59,7 +59,7 @@ export interface LinkSetEvents {
   onGoaway: (code: ErrorCode) => void
   onLinkAsk: () => void
   onLinkTicket: (port: number, ticket: Uint8Array) => void
-  /** The controller wants to punch; the answer goes to \`link\`. */
+  /** The controller wants to punch; the answer goes to `link`. */
   onPunchAsk: (link: AttachedLink, round: number, candidates: readonly HostAndPort[]) => void
   onPunchAnswer: (round: number, answer: PunchAnswer) => void
 }

@@ -44,7 +44,7 @@ export interface LiveSessionEvents {
   onUsed: (session: LiveSession) => void
   /** The other end wants to connect to our link port; undefined when there is none. */
   issueTicket: (session: LiveSession) => { port: number, ticket: Uint8Array } | undefined
-  /** The controller wants to punch. \`answer\` is called once: with our candidates, or with nothing. */
+  /** The controller wants to punch. `answer` is called once: with our candidates, or with nothing. */
   onPunchAsk: (session: LiveSession, candidates: readonly HostAndPort[], answer: (answer: PunchAnswer) => void) => void
   /** Once, after every channel has failed. */
   onClosed: (session: LiveSession, err: CarrierError) => void
@@ -84,7 +84,7 @@ export class LiveSession implements Session {
   #ackTimer: Timer | undefined
   #ackDueMs = 0
   #lastPunch = 0
-  #punchWaiter: { round: number, resolve: (answer: PunchAnswer) => void } | undefined
+  #punchWaiter: { round: number, resolve: (answer: PunchAnswer) => void, reject: (err: CarrierError) => void } | undefined
   #lost: { sinceMs: number, timer: Timer } | undefined
   readonly #liveWaiters = new Set<PromiseWithResolvers<undefined>>()
   #ticketWaiters: Array<(answer: { port: number, ticket: Uint8Array }) => void> = []
@@ -234,13 +234,13 @@ export class LiveSession implements Session {
     }
   }
 
-  /** Controller: names our candidates for a punch and gets the other end's answer. */
+  /** Controller: names our candidates for a punch and gets the other end's answer. @throws CarrierError when the link or the session is lost meanwhile */
   async askPunch (candidates: readonly HostAndPort[], signal: AbortSignal): Promise<PunchAnswer> {
     const { sending } = this.links
-    if (sending === undefined || !this.#init.features.has('punch') || this.#punchWaiter !== undefined) return 'no'
-    const { promise, resolve } = Promise.withResolvers<PunchAnswer>()
+    if (sending === undefined || !this.#init.features.has('punch') || this.#punchWaiter !== undefined) throw new CarrierError('ERR_NOT_AVAILABLE', 'there is no link on which the other side could be asked now')
+    const { promise, resolve, reject } = Promise.withResolvers<PunchAnswer>()
     const round = ++this.#lastPunch
-    this.#punchWaiter = { round, resolve }
+    this.#punchWaiter = { round, resolve, reject }
     sending.send({ type: 'punch', what: 'ask', round, candidates: [...candidates] })
     try {
       return await abortable(promise, signal)
@@ -272,7 +272,7 @@ export class LiveSession implements Session {
   #loseLink (err: CarrierError): void {
     const { clock, metrics, log } = this.#components
     metrics.linksLost.add(1, { link: this.link })
-    this.#punchWaiter?.resolve('no')
+    this.#punchWaiter?.reject(err)
     this.#ticketWaiters = []
     if (!this.#init.features.has('resume')) {
       this.#end(err, false)
@@ -330,7 +330,7 @@ export class LiveSession implements Session {
     this.#ackTimer?.cancel()
     this.#lost?.timer.cancel()
     this.#ticketWaiters = []
-    this.#punchWaiter?.resolve('no')
+    this.#punchWaiter?.reject(err)
     this.#core.end(err)
     for (const waiter of this.#liveWaiters) waiter.reject(err)
     this.#ending = this.links.end(isTold ? wireCode(err.code) : undefined)

@@ -29,32 +29,37 @@ export function pathReasons (facts: PathFacts): PathReason[] {
 }
 
 function dialReason (facts: PathFacts): PathReason {
-  const reason = (text: string, nextTryMs?: number): PathReason => ({ way: 'dial', text, nextTryMs })
+  const reason = impossible('dial')
   if (!facts.hasFeature('direct')) return reason('the release of the other side cannot')
   if (!facts.canDial) return reason('neither side has an address that the other could dial: a node listens on nothing unless it is told to (--listen)')
-  return attempted(facts, 'dial', reason)
+  return attempted(facts, 'dial')
 }
 
 function punchReason (facts: PathFacts): PathReason {
-  const reason = (text: string, nextTryMs?: number): PathReason => ({ way: 'punch', text, nextTryMs })
+  const reason = impossible('punch')
   if (!facts.hasFeature('punch')) return reason('the release of the other side cannot')
   if (!facts.canPunch) return reason('not from here: it is switched off (punch = false), or no relay tells where this node is seen (no data port at it, a proxy in between, or it is on this machine)')
   if (!facts.isController) return reason('the other side makes the attempts; ask there')
-  return attempted(facts, 'punch', reason)
+  return attempted(facts, 'punch')
 }
 
 function spliceReason (facts: PathFacts): PathReason {
-  const reason = (text: string, nextTryMs?: number): PathReason => ({ way: 'splice', text, nextTryMs })
+  const reason = impossible('splice')
   if (facts.canSplice === undefined) return reason('no relay carries the session')
   if (!facts.canSplice) return reason('the relay offers no splices, or its data port cannot be reached')
   if (!facts.isController) return reason('the other side makes the attempts; ask there')
-  return attempted(facts, 'splice', reason)
+  return attempted(facts, 'splice')
 }
 
-function attempted (facts: PathFacts, way: PathReason['way'], reason: (text: string, nextTryMs?: number) => PathReason): PathReason {
-  if (facts.isOpening(way)) return reason('it is being tried now')
+function impossible (way: PathReason['way']): (text: string) => PathReason {
+  return (text) => ({ way, state: 'impossible', text, nextTryMs: undefined })
+}
+
+function attempted (facts: PathFacts, way: PathReason['way']): PathReason {
+  const reason = (state: PathReason['state'], text: string, nextTryMs?: number): PathReason => ({ way, state, text, nextTryMs })
+  if (facts.isOpening(way)) return reason('trying', 'it is being tried now')
   const nextTryMs = way === 'punch' ? facts.nextPunchMs : facts.nextOtherMs
   const failure = facts.lastFailure[way]
-  if (failure !== undefined) return reason(failure, facts.isInUse ? Math.max(0, nextTryMs) : undefined)
-  return reason(facts.isInUse ? 'it has not been tried yet' : 'nobody uses the session: a better way is opened when somebody does')
+  if (failure !== undefined) return reason('failed', failure, facts.isInUse ? Math.max(0, nextTryMs) : undefined)
+  return reason('untried', facts.isInUse ? 'it has not been tried yet' : 'nobody uses the session: a better way is opened when somebody does')
 }

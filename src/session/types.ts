@@ -29,7 +29,7 @@ export interface Channel extends Duplex {
   readMore: () => void
 }
 
-/** Takes bytes; true asks for more at once. They stay as they are until \`done\`, which says that nobody needs them any more: call it once, or never. */
+/** Takes bytes; true asks for more at once. They stay as they are until `done`, which says that nobody needs them any more: call it once, or never. */
 export type ByteSink = (bytes: Uint8Array, done: () => void) => boolean
 
 /** Who is at the other end. */
@@ -57,7 +57,7 @@ export interface ChannelRequest {
 export type ChannelHandler = (request: ChannelRequest) => Promise<void>
 
 /** Why one way that would be better does not carry a session: a sentence, and when it is tried again (milliseconds from now, when that is known). */
-export interface PathReason { way: 'dial' | 'punch' | 'splice', text: string, nextTryMs: number | undefined }
+export interface PathReason { way: 'dial' | 'punch' | 'splice', state: 'impossible' | 'failed' | 'trying' | 'untried', text: string, nextTryMs: number | undefined }
 
 /** The live relation to one device. */
 export interface Session {

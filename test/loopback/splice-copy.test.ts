@@ -5,7 +5,7 @@ import { once } from 'node:events'
 import type { Socket } from 'node:net'
 import { describe, test } from 'node:test'
 import type { TestContext } from 'node:test'
-import { createBufferPool, LIMITS, readInto, systemClock } from '../../src/base/index.ts'
+import { createBufferPool, createSlotReader, LIMITS, readInto, systemClock } from '../../src/base/index.ts'
 import type { BufferPool } from '../../src/base/index.ts'
 import { createByteRate } from '../../src/bootstrap/byte-rate.ts'
 import { joinSplice } from '../../src/bootstrap/splice-copy.ts'
@@ -204,4 +204,29 @@ test('a leg whose end came before the join brings its bytes and its end', async 
     other.outside.end()
     assert.equal(await within('the end', 30_000, splice.ended), 'finished')
   }
+})
+
+test('a reader that gave its buffers back takes nothing more, and gives none back twice', async (t) => {
+  const { accepted, outside } = await tcpPair(t)
+  const pool = createBufferPool({ bufferBytes: 64 * 1024, maxBytes: MIB })
+  let seenBytes = 0
+  const reader = createSlotReader(pool, accepted, (bytes, onTaken) => {
+    seenBytes += bytes.length
+    onTaken()
+    return true
+  })
+  assert.ok(reader !== undefined)
+  accepted.resume()
+  outside.write(Buffer.alloc(256 * 1024))
+  await waitFor('a large buffer', () => pool.usedBytes > 0 && seenBytes === 256 * 1024, { deadlineMs: 30_000, intervalMs: 2 })
+  reader.dispose()
+  assert.equal(pool.usedBytes, 0)
+  const other = pool.take()
+  other?.fill(7)
+  outside.write(Buffer.alloc(64 * 1024, 1))
+  await waitFor('the bytes', () => accepted.bytesRead > 256 * 1024, { deadlineMs: 30_000, intervalMs: 2 })
+  assert.equal(seenBytes, 256 * 1024)
+  assert.equal(pool.usedBytes, 64 * 1024)
+  reader.dispose()
+  assert.equal(pool.usedBytes, 64 * 1024)
 })

@@ -68,8 +68,8 @@ export function createSocketNetwork (init: { middle: () => Middle }): SocketNetw
           handleSplices: (handler) => { home.splices = handler },
           issueLinkTicket: () => undefined,
           canDialLink: () => false,
-      canPunch: () => false,
-      preparePunch: async () => { throw new CarrierError('ERR_NOT_AVAILABLE', 'no routers here') },
+          canPunch: () => false,
+          preparePunch: async () => { throw new CarrierError('ERR_NOT_AVAILABLE', 'no routers here') },
           dialLink: async () => { throw new CarrierError('ERR_NOT_AVAILABLE', 'no link ports here') },
           handleLinkSockets: () => {}
         },

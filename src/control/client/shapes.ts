@@ -151,7 +151,7 @@ export const WayShape = z.object({
   relayPeerId: z.string().optional(),
   rttMs: z.number().optional(),
   offlineReason: z.string().optional(),
-  reasons: z.array(z.object({ way: z.enum(['dial', 'punch', 'splice']), text: z.string(), nextTryMs: z.number().optional() })),
+  reasons: z.array(z.object({ way: z.enum(['dial', 'punch', 'splice']), state: z.enum(['impossible', 'failed', 'trying', 'untried']), text: z.string(), nextTryMs: z.number().optional() })),
   service: z.object({ name: z.string(), isOffered: z.boolean() }).optional(),
   advice: z.array(z.string())
 })

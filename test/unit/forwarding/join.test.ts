@@ -6,9 +6,9 @@ import { describe, it } from 'node:test'
 import { systemClock } from '../../../src/base/index.ts'
 import { join, resetSocket } from '../../../src/forwarding/join.ts'
 import { createRealSessionPair } from '../../support/real-sessions.ts'
-import { connectTo, endOf, startEcho, startTarget } from '../../support/target-server.ts'
+import { connectTo, endOf, readAll, startEcho, startTarget } from '../../support/target-server.ts'
 import type { TargetServer } from '../../support/target-server.ts'
-import { within } from '../../support/wait.ts'
+import { waitFor, within } from '../../support/wait.ts'
 
 describe('resetting a socket', () => {
   async function connected (): Promise<{ client: Socket, server: Socket, target: TargetServer }> {
@@ -89,6 +89,29 @@ for (const way of ['memory that is used again', 'the public API'] as const) {
     await Promise.all([target.close(), echo.close(), sessions.alice.stop(), sessions.bob.stop()])
   })
 }
+
+it('I4: a program that said its end before there was anything to join is heard', async () => {
+  const sessions = createRealSessionPair(systemClock)
+  const received = Promise.withResolvers<Buffer>()
+  sessions.bob.onChannel('sink', async (request) => {
+    const channel = request.accept()
+    readAll(channel as unknown as Socket).then(received.resolve, received.reject)
+    channel.end()
+  })
+  await sessions.start()
+  const session = await sessions.alice.open(sessions.bobDid)
+  const arrived = Promise.withResolvers<Socket>()
+  const target = await startTarget(arrived.resolve)
+  const client = await connectTo(target.port)
+  client.resume()
+  client.end()
+  const socket = await arrived.promise
+  await waitFor('the end to be seen', () => socket.readableEnded, { deadlineMs: 30_000, intervalMs: 2 })
+  const joined = join(socket, session.openChannel('sink', new Uint8Array(0)))
+  assert.equal((await within('the end at the other side', 30_000, received.promise)).length, 0)
+  assert.deepEqual(await within('both closed', 30_000, joined), { error: undefined, origin: undefined })
+  await Promise.all([target.close(), sessions.alice.stop(), sessions.bob.stop()])
+})
 
 /** For the public API, the shape of the handle that is looked for is gone. */
 function prepared (socket: Socket, way: string): Socket {

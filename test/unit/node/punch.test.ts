@@ -46,17 +46,22 @@ async function observer (lie: (real: HostAndPort) => HostAndPort | undefined = (
   })
 }
 
-function puncher (relays: ReadonlyArray<{ port: number }>, init: { random?: () => number, mayUseLoopback?: boolean, mayDialDirectly?: (host: string) => boolean } = {}): Puncher {
-  return createPuncher({
+function parts (relays: ReadonlyArray<{ port: number }>): Parameters<typeof createPuncher>[0] {
+  return {
     clock: systemClock,
     log: silentLogger,
-    random: init.random ?? Math.random,
+    random: Math.random,
     observers: () => relays.map((_relay, index) => String(index)),
     askObserve: async (relay) => ({ host: '127.0.0.1', port: relays[Number(relay)]?.port ?? 0, ticket: new Uint8Array(TICKET_BYTES) }),
     relayHosts: () => [],
     interfaces: () => ({}),
-    mayDialDirectly: init.mayDialDirectly ?? (() => true)
-  }, { mayUseLan: false, mayUseLoopback: init.mayUseLoopback ?? true })
+    mayDialDirectly: () => true
+  }
+}
+
+function puncher (relays: ReadonlyArray<{ port: number }>, init: { random?: () => number, mayUseLoopback?: boolean, mayDialDirectly?: (host: string) => boolean } = {}): Puncher {
+  const { random = Math.random, mayDialDirectly = () => true, mayUseLoopback = true } = init
+  return createPuncher({ ...parts(relays), random, mayDialDirectly }, { mayUseLan: false, mayUseLoopback })
 }
 
 const forever = new AbortController().signal
@@ -115,13 +120,50 @@ describe('a port to punch through', () => {
   })
 })
 
+describe('hostile relays', () => {
+  it('I8: one that says more than the address is cut', async () => {
+    const relay = await observer()
+    const port = await puncher([relay]).prepare(forever)
+    relay.arrived[0]?.write(Buffer.alloc(64))
+    await waitFor('the cut', () => relay.arrived[0]?.destroyed === true, { deadlineMs: 30_000, intervalMs: 5 })
+    port.close()
+  })
+
+  it('one that never answers keeps nobody from punching, nor does one whose ticket never comes', async () => {
+    const silent = await serve((socket) => { socket.resume() })
+    const port = await within('the port', 60_000, puncher([silent, await observer()]).prepare(forever))
+    assert.equal(port.candidates.length, 1)
+    await waitFor('the silent one to be given up', () => silent.arrived[0]?.destroyed === true, { deadlineMs: 30_000, intervalMs: 5 })
+    port.close()
+    const stuck = createPuncher({ ...parts([await observer()]), observers: () => ['0', 'stuck'], askObserve: async (relay, signal) => relay === 'stuck' ? new Promise((_resolve, reject) => { signal.addEventListener('abort', () => { reject(signal.reason as Error) }) }) : parts([await observer()]).askObserve('0', signal) }, { mayUseLan: false, mayUseLoopback: true })
+    const second = await within('the port', 60_000, stuck.prepare(forever))
+    assert.equal(second.candidates.length, 1)
+    second.close()
+  })
+
+  it('I8: what was answered before the attempt was given up is closed', async () => {
+    const stop = new AbortController()
+    const [good, silent] = [await observer(), await serve((socket) => { socket.resume() })]
+    const preparing = puncher([good, silent]).prepare(stop.signal)
+    await waitFor('both questions', () => good.arrived.length === 1 && silent.arrived.length === 1, { deadlineMs: 30_000, intervalMs: 5 })
+    await waitFor('the answer', () => (good.arrived[0]?.bytesWritten ?? 0) > 0, { deadlineMs: 30_000, intervalMs: 5 })
+    stop.abort(new CarrierError('ERR_CANCELLED', 'not wanted'))
+    await assert.rejects(preparing, { code: 'ERR_CANCELLED' })
+    await waitFor('their ends', () => [good, silent].every(({ arrived }) => arrived[0]?.destroyed === true), { deadlineMs: 30_000, intervalMs: 5 })
+  })
+
+  it('an address that nobody can have is no answer', async () => {
+    for (const host of ['0.0.0.0', '224.0.0.1', '169.254.0.1']) await assert.rejects(puncher([await observer((real) => ({ ...real, host }))]).prepare(forever), { code: 'ERR_NOT_AVAILABLE' })
+  })
+})
+
 describe('punching', () => {
   it('connects from the port that the relay saw, and gives the socket away', async () => {
     const relay = await observer()
     const friend = await serve(() => {})
     const port = await puncher([relay]).prepare(forever)
     const found: Socket[] = []
-    await within('the connection', 30_000, port.connect([{ host: '127.0.0.1', port: friend.port }], 0, (socket) => { found.push(socket) }, forever))
+    await within('the connection', 30_000, port.connect([{ host: '127.0.0.1', port: friend.port }], 0, (socket) => found.push(socket) > 0, forever))
     assert.equal(found[0]?.localPort, port.candidates[0]?.port)
     assert.equal(friend.arrived.length, 1)
     port.close()
@@ -131,11 +173,11 @@ describe('punching', () => {
 
   it('I10: what may not be tried is not tried', async () => {
     const target = await serve(() => {})
-    const port = await puncher([await observer()], { mayUseLoopback: false }).prepare(forever)
-    await port.connect([{ host: '127.0.0.1', port: target.port }, { host: '169.254.1.1', port: target.port }], 0, () => { assert.fail('a connection') }, forever)
+    const port = await puncher([await observer((real) => ({ ...real, host: '50.1.0.2' }))], { mayUseLoopback: false }).prepare(forever)
+    await port.connect([{ host: '127.0.0.1', port: target.port }, { host: '169.254.1.1', port: target.port }], 0, () => assert.fail('a connection'), forever)
     port.close()
     const proxied = await puncher([await observer()], { mayDialDirectly: () => false }).prepare(forever)
-    await proxied.connect([{ host: '127.0.0.1', port: target.port }], 0, () => { assert.fail('a connection past the proxy') }, forever)
+    await proxied.connect([{ host: '127.0.0.1', port: target.port }], 0, () => assert.fail('a connection past the proxy'), forever)
     proxied.close()
     assert.equal(target.arrived.length, 0)
   })
@@ -149,10 +191,10 @@ describe('punching', () => {
     await once(spare, 'close')
     const port = await puncher([await observer()]).prepare(forever)
     const startedMs = performance.now()
-    const knocking = port.connect([{ host: '127.0.0.1', port: freePort }], 0, () => { assert.fail('nobody is there') }, forever)
+    const knocking = port.connect([{ host: '127.0.0.1', port: freePort }], 0, () => assert.fail('nobody is there'), forever)
     await within('the last attempt', 60_000, knocking)
     assert.ok(performance.now() - startedMs >= (LIMITS.punchSynCount - 1) * LIMITS.punchRetryMs * 0.9)
-    const again = port.connect([{ host: '127.0.0.1', port: freePort }], 0, (socket) => { sockets.add(socket) }, forever)
+    const again = port.connect([{ host: '127.0.0.1', port: freePort }], 0, (socket) => sockets.add(socket).size > 0, forever)
     const late = createServer((socket) => { sockets.add(socket) })
     servers.push(late)
     late.listen(freePort, '127.0.0.1')
@@ -166,10 +208,10 @@ describe('punching', () => {
     const port = await puncher([await observer()]).prepare(forever)
     const stop = new AbortController()
     const refused = [{ host: '127.0.0.1', port: 1025 }]
-    const first = port.connect(refused, 0, () => {}, stop.signal)
+    const first = port.connect(refused, 0, () => true, stop.signal)
     stop.abort()
     await within('the end by the signal', 30_000, first)
-    const second = port.connect(refused, 0, () => {}, forever)
+    const second = port.connect(refused, 0, () => true, forever)
     port.close()
     await within('the end by the port', 30_000, second)
   })

@@ -30,7 +30,7 @@ function world (init: { mapping?: PunchPort['mapping'], arriving?: number, secur
       observed: [HERE],
       connect: async (offered, rttMs, onSocket) => {
         events.push(`connect ${offered.map(({ host }) => host).join()} ${rttMs}`)
-        for (let index = 0; index < (init.arriving ?? 1); index++) onSocket(new Socket())
+        await Promise.all(Array.from({ length: init.arriving ?? 1 }, async () => onSocket(new Socket())))
       },
       close: () => { openPorts-- }
     }
