@@ -14,6 +14,8 @@ const QUICK_BYTES = 4096
 const QUICK_EXTRA_BYTES = 16 * 1024
 /** A frame of full size with its header fills one TLS record: it arrives in one piece. */
 const RECORD_BYTES = 16_384
+/** From this size on a rest of a message is worth a part of a longer piece. */
+const SPLIT_BYTES = 32 * 1024
 /** The rest of a message is not filled with less than this of a longer piece. */
 const MIN_PIECE_BYTES = 512
 
@@ -173,9 +175,12 @@ export class SendHalf {
   /** One turn after the other, with at most `allowedBytes` of data in all and `turnBytes` in each frame. */
   #serve (channels: ChannelCore[], writer: FrameWriter, allowedBytes: number, turnBytes: number, isWholeMessage: boolean): void {
     let leftBytes = allowedBytes
+    let last: ChannelCore | undefined
     while (channels.length > 0) {
       const channel = channels[0] as ChannelCore
       const sendable = channel.isClosed ? 0 : channel.sendableBytes
+      // the rest of a long message is not begun with a piece of the next one's bulk: it would reach its reader in two
+      if (isWholeMessage && last !== undefined && last !== channel && sendable > writer.roomBytes && writer.roomBytes < SPLIT_BYTES && writer.usedBytes > SPLIT_BYTES) return
       let count = Math.min(sendable, turnBytes, leftBytes, writer.roomBytes - DATA_HEADER_BYTES)
       if (count < sendable && count < MIN_PIECE_BYTES) count = 0
       const isFinNext = channel.isFinDue || (channel.sendState === 'ending' && count === channel.pendingBytes)
@@ -187,6 +192,7 @@ export class SendHalf {
       if (count > 0) {
         this.#writeData(channel, writer, count)
         leftBytes -= count
+        last = channel
       }
       // few long pieces instead of many short ones: a message is one turn, and short where the link is slow
       if (isWholeMessage && !isFinNext && channel.sendableBytes > 0 && Math.min(leftBytes, writer.roomBytes - DATA_HEADER_BYTES) >= MIN_PIECE_BYTES) {
