@@ -24,7 +24,6 @@ export async function join (socket: Socket, channel: Channel, init: JoinInit = {
     const outcome: JoinOutcome = { error: undefined, origin: undefined }
     let hasFailed = false
     let openCount = 2
-    let release: (() => void) | undefined
 
     function fail (origin: 'socket' | 'channel', error: CarrierError): void {
       if (hasFailed) return
@@ -58,7 +57,7 @@ export async function join (socket: Socket, channel: Channel, init: JoinInit = {
     })
 
     fill(channel, socket, init.onAnswer)
-    release = drain(socket, channel)
+    const release = drain(socket, channel)
 
     // one of them may have died between its creation and now, when nobody listened
     if (socket.destroyed) socketFailed(socket.errored ?? undefined)

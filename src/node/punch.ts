@@ -152,7 +152,7 @@ const PORT_COUNT = 12_000
 
 /** Shows the ticket and reads the one address that the relay answers with. */
 async function readAddress (socket: Socket, ticket: Uint8Array, signal: AbortSignal): Promise<HostAndPort> {
-  return await new Promise<HostAndPort>((resolve, reject) => {
+  return new Promise<HostAndPort>((resolve, reject) => {
     let received = Buffer.alloc(0)
     function settle (): void {
       signal.removeEventListener('abort', onAbort)
