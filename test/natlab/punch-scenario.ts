@@ -34,6 +34,7 @@ export function describePunch (init: { bytesPerSecond: number }): void {
         const pathIs = async (path: string): Promise<boolean> => (await pair.laptop.status()).friends.some((friend) => friend.path === path)
         const transfer = startTransfer(lab.laptop, service, target, { bytesPerSecond: init.bytesPerSecond })
         stops.push(transfer.stop)
+        await transfer.reached(init.bytesPerSecond, 60_000)
         await waitFor('the punched path', async () => pathIs('punched'), { deadlineMs: 60_000, intervalMs: 50 })
 
         await cut(lab)
