@@ -1,15 +1,14 @@
 /** `carrier netcheck`: what kind of network this node is in, and what follows from it for its friends. */
-import type { NetworkInterfaceInfo } from 'node:os'
-import { errorMessage, isSameHost, startDeadline } from './base/index.ts'
+import { errorMessage, formatHostPort, isSameHost, startDeadline } from './base/index.ts'
 import type { Clock } from './base/index.ts'
-import { isLocalHost } from './node/index.ts'
-import type { CarrierNode } from './node/index.ts'
+import { isGlobalIpv6Host, isLocalHost } from './node/index.ts'
+import type { CarrierNode, Interfaces } from './node/index.ts'
 import type { NetReport } from './carrier-types.ts'
 
 /** What the check asks. */
 export interface NetReportComponents {
   node: Pick<CarrierNode, 'relays' | 'listenAddresses' | 'canPunch' | 'preparePunch'>
-  interfaces: () => NodeJS.Dict<NetworkInterfaceInfo[]>
+  interfaces: () => Interfaces
   clock: Clock
 }
 
@@ -22,7 +21,7 @@ export async function reportNetwork ({ node, interfaces, clock }: NetReportCompo
     relays: node.relays(),
     listen: node.listenAddresses(),
     hasIpv4: own.some((info) => info.family === 'IPv4'),
-    hasIpv6: own.some((info) => info.family === 'IPv6' && /^[23][0-9a-f]{3}:/i.test(info.address))
+    hasIpv6: own.some((info) => isGlobalIpv6Host(info.address))
   }
   let router: Pick<NetReport, 'nat' | 'seenAs' | 'reason'>
   try {
@@ -39,7 +38,7 @@ async function askRouter (node: NetReportComponents['node'], own: readonly strin
   using deadline = startDeadline(clock, CHECK_MS, `no relay answered within ${CHECK_MS / 1000} s`, signal)
   const port = await node.preparePunch(deadline.signal)
   port.close()
-  const seenAs = port.observed.map(({ host, port: seenPort }) => host.includes(':') ? `[${host}]:${seenPort}` : `${host}:${seenPort}`)
+  const seenAs = port.observed.map(formatHostPort)
   const isOpen = port.observed.every(({ host }) => !isLocalHost(host) && own.some((address) => isSameHost(address, host)))
   const nat = isOpen ? 'none' as const : port.mapping
   return { nat, seenAs, reason: nat === 'unknown' ? 'one answer alone cannot tell it: it takes two relays that are reached over IPv4' : undefined }

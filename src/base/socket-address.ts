@@ -39,6 +39,11 @@ export function decodeAddress (bytes: Uint8Array): HostAndPort {
   return { host: new URL(`http://[${groups.join(':')}]`).hostname.slice(1, -1), port }
 }
 
+/** `host:port`, with brackets around an IPv6 host. */
+export function formatHostPort ({ host, port }: HostAndPort): string {
+  return isIPv6(host) ? `[${host}]:${port}` : `${host}:${port}`
+}
+
 /** True when both mean the same host. */
 export function isSameHost (one: string, other: string): boolean {
   const list = new BlockList()
@@ -50,7 +55,7 @@ export function isSameHost (one: string, other: string): boolean {
 }
 
 /** Without the prefix of an IPv4 address in IPv6 form, and without a zone. */
-function plainHost (host: string): string {
+export function plainHost (host: string): string {
   const [address = ''] = host.split('%')
   return /^::ffff:\d+\.\d+\.\d+\.\d+$/i.test(address) ? address.slice(7) : address
 }

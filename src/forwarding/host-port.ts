@@ -11,11 +11,6 @@ const LOOPBACK = '127.0.0.1'
 /** Dots and DNS labels; underscores occur in names of containers. */
 const HOST_NAME = /^(?=.{1,253}$)[a-zA-Z0-9_]([a-zA-Z0-9_-]{0,62})(\.[a-zA-Z0-9_]([a-zA-Z0-9_-]{0,62}))*\.?$/
 
-/** `host:port`, with brackets around an IPv6 host. */
-export function formatHostPort (address: HostPort): string {
-  return isIPv6(address.host) ? `[${address.host}]:${address.port}` : `${address.host}:${address.port}`
-}
-
 /**
  * Parses `PORT` or `HOST:PORT`.
  *

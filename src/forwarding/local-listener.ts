@@ -1,8 +1,8 @@
 /** The local socket of a forward: binds, hands out connections that keep half-close, says clearly why it cannot. */
 import { createServer } from 'node:net'
 import type { Server, Socket } from 'node:net'
-import { CarrierError, errorMessage, LIMITS } from '../base/index.ts'
-import { formatHostPort, isLoopback } from './host-port.ts'
+import { CarrierError, errorMessage, formatHostPort, LIMITS } from '../base/index.ts'
+import { isLoopback } from './host-port.ts'
 import type { HostPort } from './host-port.ts'
 
 /** What the owner of a listener is told. */

@@ -1,7 +1,7 @@
 /** Targets of services as text: `PORT`, `HOST:PORT`, `[IPV6]:PORT`, `unix:PATH`. */
 import { isAbsolute } from 'node:path'
-import { CarrierError } from '../base/index.ts'
-import { formatHostPort, parseHostPort } from './host-port.ts'
+import { CarrierError, formatHostPort } from '../base/index.ts'
+import { parseHostPort } from './host-port.ts'
 import type { ServiceTarget } from './types.ts'
 
 const UNIX_PREFIX = 'unix:'

@@ -1,6 +1,7 @@
 /** What a connection's remote address says about the way the bytes take. Pure. */
 import { isIPv4 } from 'node:net'
 import type { Multiaddr } from '@multiformats/multiaddr'
+import { plainHost } from '../base/index.ts'
 import type { Path } from './types.ts'
 
 /** Path and, when relayed, the relay's PeerId. */
@@ -44,7 +45,11 @@ export function isUnicastHost (host: string): boolean {
   return first !== 0 && first < 224 && !(first === 169 && second === 254)
 }
 
+/** True for addresses in 2000::/3, the only part of IPv6 that is given out. */
+export function isGlobalIpv6Host (host: string): boolean {
+  return /^[23][0-9a-f]{3}:/i.test(host)
+}
+
 function unmapped (host: string): string {
-  const lower = host.toLowerCase()
-  return lower.startsWith('::ffff:') && isIPv4(lower.slice(7)) ? lower.slice(7) : lower
+  return plainHost(host).toLowerCase()
 }

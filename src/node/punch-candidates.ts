@@ -3,14 +3,15 @@ import { BlockList } from 'node:net'
 import type { NetworkInterfaceInfo } from 'node:os'
 import { isSameHost, LIMITS } from '../base/index.ts'
 import type { HostAndPort } from '../base/index.ts'
-import { isLoopbackHost, isPrivateHost, isUnicastHost } from './path.ts'
+import { isGlobalIpv6Host, isLoopbackHost, isPrivateHost, isUnicastHost } from './path.ts'
+import type { Interfaces } from './listen-addresses.ts'
 import type { NatMapping } from './types.ts'
 
 /** What the own side knows when it judges. */
 export interface CandidateRules {
   /** IP addresses of the relays: never a target. */
   relayHosts: readonly string[]
-  interfaces: NodeJS.Dict<NetworkInterfaceInfo[]>
+  interfaces: Interfaces
   /** The local network may be used: the listen mode is not `none`. */
   mayUseLan: boolean
   /** Loopback counts as local network; for several nodes on one machine. */
@@ -40,9 +41,9 @@ function isUsable ({ host, port }: HostAndPort, rules: CandidateRules): boolean 
   return !host.includes(':') || isGlobalIpv6(host)
 }
 
-/** 2000::/3, the only part of IPv6 that is given out, without 2002::/16, in which IPv4 addresses of any kind are wrapped. */
+/** Without 2002::/16, in which IPv4 addresses of any kind are wrapped. */
 function isGlobalIpv6 (host: string): boolean {
-  return /^[23][0-9a-f]{3}:/.test(host) && !host.startsWith('2002:')
+  return isGlobalIpv6Host(host) && !host.startsWith('2002:')
 }
 
 /**
@@ -67,11 +68,11 @@ export function natMapping (observed: readonly HostAndPort[], localPort: number)
   return others.length > 0 || first.port === localPort ? 'independent' : 'unknown'
 }
 
-function addressesOf (interfaces: NodeJS.Dict<NetworkInterfaceInfo[]>): string[] {
+function addressesOf (interfaces: Interfaces): string[] {
   return Object.values(interfaces).flatMap((infos) => (infos ?? []).filter((info) => !info.internal).map((info) => info.address))
 }
 
-function isInOwnSubnet (host: string, interfaces: NodeJS.Dict<NetworkInterfaceInfo[]>): boolean {
+function isInOwnSubnet (host: string, interfaces: Interfaces): boolean {
   return Object.values(interfaces).some((infos) => (infos ?? []).some((info) => !info.internal && info.family === (host.includes(':') ? 'IPv6' : 'IPv4') && isIn(host, info)))
 }
 

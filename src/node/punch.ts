@@ -5,9 +5,9 @@
  */
 import { connect } from 'node:net'
 import type { Socket } from 'node:net'
-import type { NetworkInterfaceInfo } from 'node:os'
 import { ADDRESS_BYTES, CarrierError, LIMITS, abortable, decodeAddress, errorMessage, sleep, startDeadline, toCarrierError } from '../base/index.ts'
 import type { Clock, HostAndPort, Logger } from '../base/index.ts'
+import type { Interfaces } from './listen-addresses.ts'
 import { natMapping, ownCandidates, usableCandidates } from './punch-candidates.ts'
 import { SPLICE_PREFACE } from './ticket-door.ts'
 import type { OnPunched, PunchPort } from './types.ts'
@@ -26,7 +26,7 @@ export interface PuncherComponents {
   relayHosts: () => string[]
   /** False for addresses that only a proxy may connect to. */
   mayDialDirectly: (host: string) => boolean
-  interfaces: () => NodeJS.Dict<NetworkInterfaceInfo[]>
+  interfaces: () => Interfaces
 }
 
 /** Makes ports ready. */

@@ -1,5 +1,6 @@
 /** A socket that was opened through a proxy, as libp2p's raw connection. */
 import type { Socket } from 'node:net'
+import type { Connection, DialTransportOptions } from '@libp2p/interface'
 import { AbstractMultiaddrConnection } from '@libp2p/utils'
 import type { AbstractMultiaddrConnectionInit } from '@libp2p/utils'
 import { CarrierError } from '../base/index.ts'
@@ -51,4 +52,14 @@ export class UpstreamConnection extends AbstractMultiaddrConnection {
   sendPause (): void { this.#stream.pause() }
 
   sendResume (): void { this.#stream.resume() }
+}
+
+/** Lets libp2p take a raw connection over; when that fails nothing is left of it. */
+export async function upgradeOrAbort (connection: AbstractMultiaddrConnection, options: DialTransportOptions): Promise<Connection> {
+  try {
+    return await options.upgrader.upgradeOutbound(connection, options)
+  } catch (err) {
+    connection.abort(err instanceof Error ? err : new Error(String(err)))
+    throw err
+  }
 }

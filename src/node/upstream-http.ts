@@ -1,7 +1,6 @@
 /** Asks an HTTP proxy for a tunnel: CONNECT, RFC 9110 section 9.3.6. */
 import type { Socket } from 'node:net'
-import { CarrierError, LIMITS } from '../base/index.ts'
-import { describeEndpoint } from './upstream-proxy.ts'
+import { CarrierError, formatHostPort, LIMITS } from '../base/index.ts'
 import type { Endpoint, ProxyCredentials } from './upstream-proxy.ts'
 import { createAnswerReader } from './upstream-reader.ts'
 
@@ -13,7 +12,7 @@ const START = 'HTTP/1.'
  * @throws CarrierError ERR_PROXY with a clause that continues "the proxy … : "
  */
 export async function connectThroughHttp (socket: Socket, target: Endpoint, credentials: ProxyCredentials | undefined): Promise<void> {
-  const name = describeEndpoint(target)
+  const name = formatHostPort(target)
   const authorization = credentials === undefined ? '' : `Proxy-Authorization: Basic ${Buffer.from(`${credentials.user}:${credentials.password}`).toString('base64')}\r\n`
   const reader = createAnswerReader(socket)
   try {

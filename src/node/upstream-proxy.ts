@@ -1,6 +1,6 @@
 /** The proxy through which a node reaches its relays: how it is named, and what goes past it. Pure. */
 import { BlockList, isIP } from 'node:net'
-import { CarrierError, LIMITS } from '../base/index.ts'
+import { CarrierError, formatHostPort, LIMITS } from '../base/index.ts'
 import { isLoopbackHost } from './path.ts'
 
 /** One proxy. It holds a secret: log {@link describeProxy}, never this. */
@@ -70,12 +70,7 @@ export function parseProxyCredentials (text: string): ProxyCredentials {
 
 /** `http://host:port`, for people; never its credentials. */
 export function describeProxy (proxy: UpstreamProxy): string {
-  return `${proxy.kind}://${describeEndpoint(proxy)}`
-}
-
-/** `host:port`, with brackets where they are needed. */
-export function describeEndpoint ({ host, port }: Endpoint): string {
-  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`
+  return `${proxy.kind}://${formatHostPort(proxy)}`
 }
 
 /** True when a connection to this place goes through the proxy. */

@@ -1,8 +1,7 @@
 /** Asks a SOCKS5 proxy for a connection: RFC 1928, user name and password by RFC 1929. Names are resolved by the proxy. */
 import { isIP } from 'node:net'
 import type { Socket } from 'node:net'
-import { CarrierError } from '../base/index.ts'
-import { describeEndpoint } from './upstream-proxy.ts'
+import { CarrierError, formatHostPort } from '../base/index.ts'
 import type { Endpoint, ProxyCredentials } from './upstream-proxy.ts'
 import { createAnswerReader } from './upstream-reader.ts'
 import type { AnswerReader } from './upstream-reader.ts'
@@ -43,7 +42,7 @@ export async function connectThroughSocks (socket: Socket, target: Endpoint, cre
     socket.write(Buffer.concat([Buffer.from([VERSION, CONNECT, 0]), address, Buffer.from([target.port >> 8, target.port & 0xff])]))
     const [replyVersion, reply = 0, , kind] = await reader.exactly(4)
     if (replyVersion !== VERSION) throw notSocks()
-    if (reply !== 0) throw new CarrierError('ERR_PROXY', `${REPLIES[reply] ?? 'it refuses the connection to'} ${describeEndpoint(target)} (SOCKS reply ${reply})`, { detail: { reply } })
+    if (reply !== 0) throw new CarrierError('ERR_PROXY', `${REPLIES[reply] ?? 'it refuses the connection to'} ${formatHostPort(target)} (SOCKS reply ${reply})`, { detail: { reply } })
     // where the proxy's own end is: of no use, but it has to be read
     if (kind === IPV4) await reader.exactly(4 + 2)
     else if (kind === IPV6) await reader.exactly(16 + 2)

@@ -4,7 +4,7 @@ import type { Connection, DialTransportOptions, Transport } from '@libp2p/interf
 import { tcp } from '@libp2p/tcp'
 import type { Multiaddr } from '@multiformats/multiaddr'
 import type { Upstream, UpstreamTarget } from './upstream.ts'
-import { UpstreamConnection } from './upstream-connection.ts'
+import { UpstreamConnection, upgradeOrAbort } from './upstream-connection.ts'
 
 /** Transport factory for `transports` of libp2p. */
 export function proxiedTcp (upstream: Pick<Upstream, 'open' | 'isProxied'>): (components: Parameters<ReturnType<typeof tcp>>[0]) => Transport {
@@ -17,12 +17,7 @@ export function proxiedTcp (upstream: Pick<Upstream, 'open' | 'isProxied'>): (co
       if (target === undefined || !upstream.isProxied(target)) return inner.dial(address, options)
       const stream = await upstream.open(target, options.signal)
       const connection = new UpstreamConnection({ stream, remoteAddr: address, log })
-      try {
-        return await options.upgrader.upgradeOutbound(connection, options)
-      } catch (err) {
-        connection.abort(err instanceof Error ? err : new Error(String(err)))
-        throw err
-      }
+      return upgradeOrAbort(connection, options)
     }
 
     return {

@@ -3,10 +3,10 @@ import { connect, isIP } from 'node:net'
 import type { Socket } from 'node:net'
 import { connect as connectTls, createSecureContext, getCACertificates } from 'node:tls'
 import type { SecureContext } from 'node:tls'
-import { CarrierError, LIMITS, errorMessage, startDeadline } from '../base/index.ts'
+import { CarrierError, errorMessage, formatHostPort, LIMITS, startDeadline } from '../base/index.ts'
 import type { Clock } from '../base/index.ts'
 import { connectThroughHttp } from './upstream-http.ts'
-import { describeEndpoint, describeProxy, usesProxy } from './upstream-proxy.ts'
+import { describeProxy, usesProxy } from './upstream-proxy.ts'
 import type { Endpoint, UpstreamProxy } from './upstream-proxy.ts'
 import { connectThroughSocks } from './upstream-socks.ts'
 
@@ -180,5 +180,5 @@ function explainTls (err: unknown, host: string): unknown {
 }
 
 function describeHost (host: string): string {
-  return describeEndpoint({ host, port: 0 }).replace(/:0$/, '')
+  return formatHostPort({ host, port: 0 }).replace(/:0$/, '')
 }

@@ -7,9 +7,9 @@ import { transportSymbol } from '@libp2p/interface'
 import type { ComponentLogger, Connection, DialTransportOptions, Transport } from '@libp2p/interface'
 import type { Multiaddr } from '@multiformats/multiaddr'
 import { WebSocket } from 'ws'
-import { CarrierError, LIMITS, errorMessage } from '../base/index.ts'
+import { CarrierError, errorMessage, formatHostPort, LIMITS } from '../base/index.ts'
 import type { Upstream, UpstreamTarget } from './upstream.ts'
-import { describeEndpoint } from './upstream-proxy.ts'
+import { upgradeOrAbort } from './upstream-connection.ts'
 import { tcpTarget } from './upstream-tcp.ts'
 import { WebSocketConnection } from './web-socket-connection.ts'
 
@@ -33,12 +33,7 @@ export function webSocketDialer (upstream: Pick<Upstream, 'open' | 'secure'>): (
       const socket = await upstream.open(target, signal)
       const below = target.isTls ? await upstream.secure(socket, target.name, signal) : socket
       const connection = await upgrade(below, target, signal, (webSocket) => new WebSocketConnection({ webSocket, remoteAddr: address, log }))
-      try {
-        return await options.upgrader.upgradeOutbound(connection, options)
-      } catch (err) {
-        connection.abort(err instanceof Error ? err : new Error(String(err)))
-        throw err
-      }
+      return upgradeOrAbort(connection, options)
     }
 
     return {
@@ -67,7 +62,7 @@ export function webSocketTarget (address: Multiaddr): WebSocketTarget | undefine
 
 /** Speaks HTTP until it is a WebSocket. The socket is destroyed unless that works. */
 async function upgrade (socket: Socket, target: WebSocketTarget, signal: AbortSignal, own: (webSocket: WebSocket) => WebSocketConnection): Promise<WebSocketConnection> {
-  const webSocket = new WebSocket(`${target.isTls ? 'wss' : 'ws'}://${describeEndpoint({ host: target.name, port: target.port })}${target.path}`, {
+  const webSocket = new WebSocket(`${target.isTls ? 'wss' : 'ws'}://${formatHostPort({ host: target.name, port: target.port })}${target.path}`, {
     createConnection: () => socket,
     // what runs inside is encrypted: it cannot be made smaller
     perMessageDeflate: false,
@@ -81,7 +76,7 @@ async function upgrade (socket: Socket, target: WebSocketTarget, signal: AbortSi
       reject(err)
     }
     const onAbort = (): void => { fail(signal.reason as Error) }
-    const onError = (err: Error): void => { fail(new CarrierError('ERR_PROTOCOL', `${describeEndpoint(target)} answers, but not as a WebSocket: ${errorMessage(err)}`, { cause: err })) }
+    const onError = (err: Error): void => { fail(new CarrierError('ERR_PROTOCOL', `${formatHostPort(target)} answers, but not as a WebSocket: ${errorMessage(err)}`, { cause: err })) }
     const onOpen = (): void => {
       stop()
       resolve(own(webSocket))

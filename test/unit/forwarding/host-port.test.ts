@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
-import { formatHostPort, formatTarget, parseListenAddress, parseTarget } from '../../../src/forwarding/index.ts'
+import { formatHostPort } from '../../../src/base/index.ts'
+import { formatTarget, parseListenAddress, parseTarget } from '../../../src/forwarding/index.ts'
 import { checkListenAddress, isLoopback } from '../../../src/forwarding/host-port.ts'
 
 describe('targets', () => {
