@@ -53,6 +53,8 @@ export interface HopServer extends Startable {
   hasPlaceFor: (caller: string, called: string) => boolean
   /** Takes a place until the given function is called, once. */
   claim: (caller: string, called: string) => () => void
+  /** How full the relay is, 0 to 1000: of reservations or of places, whatever is scarcer. */
+  loadPermille: () => number
   readonly reservationCount: number
   readonly circuitCount: number
 }
@@ -63,8 +65,9 @@ export function createHopServer (components: HopServerComponents, init: HopServe
   const maxCircuits = init.maxCircuits ?? LIMITS.relayCircuitCount
   const maxCircuitsPerCaller = init.maxCircuitsPerCaller ?? LIMITS.relayCircuitsPerCallerCount
   const maxCircuitsPerCalled = init.maxCircuitsPerCalled ?? LIMITS.relayCircuitsPerCalledCount
+  const maxReservations = init.maxReservations ?? LIMITS.relayReservationCount
   const reservations = createReservationTable({
-    maxReservations: init.maxReservations ?? LIMITS.relayReservationCount,
+    maxReservations,
     ttlMs: init.reservationTtlMs ?? LIMITS.relayReservationTtlMs
   })
   const circuits = createCircuitTable({ maxBufferedBytes: init.maxBufferedBytes ?? LIMITS.relayBufferedBytes })
@@ -250,6 +253,7 @@ export function createHopServer (components: HopServerComponents, init: HopServe
     reservationOf: (peer) => reservations.get(peer, clock.now()),
     hasPlaceFor,
     claim,
+    loadPermille: () => Math.min(1000, Math.round(1000 * Math.max(reservations.size / maxReservations, circuits.claimed / maxCircuits))),
     get reservationCount () { return reservations.size },
     get circuitCount () { return circuits.size }
   }

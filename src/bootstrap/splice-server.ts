@@ -2,7 +2,7 @@
 import type { Connection, Libp2p, PeerId, Stream } from '@libp2p/interface'
 import { CarrierError, ERRORS, LIMITS, concatBytes, createBufferPool, createTaskOwner, sleep } from '../base/index.ts'
 import type { Clock, Logger, Metrics, Startable } from '../base/index.ts'
-import { SPLICE_PROTOCOL, decodeSpliceAnswer, decodeSpliceAsk, encodeSpliceOffer, encodeSpliceResult } from '../node/index.ts'
+import { SPLICE_PROTOCOL, decodeSpliceAnswer, decodeSpliceAsk, encodeLoad, encodeSpliceOffer, encodeSpliceResult } from '../node/index.ts'
 import type { Admit } from './admission.ts'
 import { callPeer, isRelayed } from './call-peer.ts'
 import { createCircuitTable } from './circuit-table.ts'
@@ -21,7 +21,7 @@ import type { SplicePair, SplicePortInit } from './splice-port.ts'
 /** What the splice server uses. `hop` is the relay's hop server: places, usage and reservations are one for both. */
 export interface SpliceServerComponents {
   node: Pick<Libp2p, 'handle' | 'unhandle' | 'getConnections'>
-  hop: Pick<HopServer, 'desk' | 'usage' | 'reservationOf' | 'hasPlaceFor' | 'claim'>
+  hop: Pick<HopServer, 'desk' | 'usage' | 'reservationOf' | 'hasPlaceFor' | 'claim' | 'loadPermille'>
   admit: Admit
   clock: Clock
   log: Logger
@@ -66,6 +66,12 @@ export function createSpliceServer (components: SpliceServerComponents, init: Sp
     const asked = decodeSpliceAsk(await readMessage(stream, LIMITS.spliceMessageBytes, signal))
     if (asked.t === 'observe') {
       await answerObserve(stream, connection, signal)
+      return
+    }
+    if (asked.t === 'load') {
+      sendMessage(stream, encodeLoad({ permille: hop.loadPermille(), isDraining }))
+      counters.requests.add(1, { result: 'load' })
+      await stream.close({ signal })
       return
     }
     const { to } = asked

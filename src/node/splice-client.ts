@@ -7,7 +7,7 @@ import { didFromPublicKey, publicKeyFromDid } from '../identity/index.ts'
 import type { Did } from '../identity/index.ts'
 import { createFrameExchange } from './frame-exchange.ts'
 import type { RelayEndpoints } from './relay-endpoints.ts'
-import { SPLICE_PROTOCOL, decodeSpliceOffer, decodeSpliceResult, encodeSpliceAnswer, encodeSpliceObserve, encodeSpliceOpen } from './splice-messages.ts'
+import { SPLICE_PROTOCOL, decodeRelayCall, decodeSpliceResult, encodeSpliceAnswer, encodeSpliceObserve, encodeSpliceOpen } from './splice-messages.ts'
 import type { SpliceResult } from './splice-messages.ts'
 import { createPeerStream } from './stream-adapter.ts'
 import { SPLICE_PREFACE } from './ticket-door.ts'
@@ -126,7 +126,9 @@ export function createSpliceClient (components: SpliceClientComponents): SpliceC
 
   async function answer (stream: PeerStream, relayPeerId: string, signal: AbortSignal): Promise<void> {
     const accepted = await talk(stream, signal, async (exchange) => {
-      const { from } = decodeSpliceOffer(await receive(exchange))
+      const call = decodeRelayCall(await receive(exchange))
+      if (call.t === 'drain') return undefined
+      const { from } = call
       const device = didFromPublicKey(from)
       // strangers may ask too: their questions must not use up what friends need
       const isAdmitted = friendOfferCount < LIMITS.spliceOfferCount && handler !== undefined && components.levelOf(device) === 'friend' && endpoints.ipOf(relayPeerId) !== undefined && handler.admits(device, relayPeerId)

@@ -10,6 +10,8 @@
  *
  * caller → relay   {t:'observe'}           relay → caller   {t:'ticket', …} or {t:'refused', …}: what comes with this ticket is
  *                                          answered with the address that it came from (base/socket-address.ts)
+ * caller → relay   {t:'load'}              relay → caller   {t:'load', permille, isDraining}
+ * relay → device   {t:'drain', withinMs}   in place of an offer: move to another relay; the device only ends the stream
  *
  * Each message is an unsigned varint length and at most LIMITS.spliceMessageBytes of DAG-CBOR.
  */
@@ -27,10 +29,18 @@ const bytesOf = (length: number): z.ZodType<Uint8Array> => z.instanceof(Uint8Arr
 /** `to`: the raw Ed25519 key of the called device. */
 const openSchema = z.strictObject({ t: z.literal('open'), to: bytesOf(RAW_KEY_BYTES) })
 
-const askSchema = z.discriminatedUnion('t', [openSchema, z.strictObject({ t: z.literal('observe') })])
+const askSchema = z.discriminatedUnion('t', [openSchema, z.strictObject({ t: z.literal('observe') }), z.strictObject({ t: z.literal('load') })])
 
 /** `from`: the raw Ed25519 key that the relay has proven of the caller. */
 const offerSchema = z.strictObject({ t: z.literal('offer'), from: bytesOf(RAW_KEY_BYTES) })
+
+/** `withinMs`: when the relay ends what is still there. */
+const drainSchema = z.strictObject({ t: z.literal('drain'), withinMs: z.number().int().min(0).max(3_600_000) })
+
+const calledSchema = z.discriminatedUnion('t', [offerSchema, drainSchema])
+
+/** `permille`: how full the relay is, of whatever is scarcest there. */
+const loadSchema = z.strictObject({ t: z.literal('load'), permille: z.number().int().min(0).max(1000), isDraining: z.boolean() })
 
 const answerSchema = z.discriminatedUnion('t', [z.strictObject({ t: z.literal('accept') }), z.strictObject({ t: z.literal('refuse') })])
 
@@ -48,13 +58,17 @@ export type SpliceResult = z.output<typeof resultSchema>
 export const encodeSpliceOpen = (to: Uint8Array): Uint8Array => encodeCbor({ t: 'open', to })
 /** Encodes the question under which address we are seen. */
 export const encodeSpliceObserve = (): Uint8Array => encodeCbor({ t: 'observe' })
-/** Decodes either question. @throws CarrierError ERR_PROTOCOL */
+/** Encodes the question how full the relay is. */
+export const encodeLoadAsk = (): Uint8Array => encodeCbor({ t: 'load' })
+/** Decodes any of the questions. @throws CarrierError ERR_PROTOCOL */
 export const decodeSpliceAsk = (bytes: Uint8Array): z.output<typeof askSchema> => decodeCbor(askSchema, bytes)
 
 /** Encodes the relay's question to the called end. */
 export const encodeSpliceOffer = (from: Uint8Array): Uint8Array => encodeCbor({ t: 'offer', from })
-/** Decodes it. @throws CarrierError ERR_PROTOCOL */
-export const decodeSpliceOffer = (bytes: Uint8Array): z.output<typeof offerSchema> => decodeCbor(offerSchema, bytes)
+/** Encodes the relay's word that it will stop. */
+export const encodeDrain = (withinMs: number): Uint8Array => encodeCbor({ t: 'drain', withinMs })
+/** Decodes what a relay tells a device. @throws CarrierError ERR_PROTOCOL */
+export const decodeRelayCall = (bytes: Uint8Array): z.output<typeof calledSchema> => decodeCbor(calledSchema, bytes)
 
 /** Encodes the called end's answer. */
 export const encodeSpliceAnswer = (isAccepted: boolean): Uint8Array => encodeCbor({ t: isAccepted ? 'accept' : 'refuse' })
@@ -65,3 +79,14 @@ export const decodeSpliceAnswer = (bytes: Uint8Array): boolean => decodeCbor(ans
 export const encodeSpliceResult = (result: SpliceResult): Uint8Array => encodeCbor(result)
 /** Decodes it. @throws CarrierError ERR_PROTOCOL */
 export const decodeSpliceResult = (bytes: Uint8Array): SpliceResult => decodeCbor(resultSchema, bytes)
+
+/** How full a relay says it is. */
+export type RelayLoad = Omit<z.output<typeof loadSchema>, 't'>
+
+/** Encodes how full the relay is. */
+export const encodeLoad = (load: RelayLoad): Uint8Array => encodeCbor({ t: 'load', ...load })
+/** Decodes it; a refusal throws too. @throws CarrierError ERR_PROTOCOL */
+export const decodeLoad = (bytes: Uint8Array): RelayLoad => {
+  const { permille, isDraining } = decodeCbor(loadSchema, bytes)
+  return { permille, isDraining }
+}

@@ -4,7 +4,7 @@ import { multiaddr } from '@multiformats/multiaddr'
 import { encodeCbor, errorCode } from '../../../src/base/index.ts'
 import { createRelayEndpoints } from '../../../src/node/relay-endpoints.ts'
 import { sourcePrefix } from '../../../src/node/source-prefix.ts'
-import { decodeSpliceAnswer, decodeSpliceOffer, decodeSpliceAsk, decodeSpliceResult, encodeSpliceAnswer, encodeSpliceObserve, encodeSpliceOffer, encodeSpliceOpen, encodeSpliceResult } from '../../../src/node/splice-messages.ts'
+import { decodeSpliceAnswer, decodeRelayCall, decodeSpliceAsk, decodeSpliceResult, encodeSpliceAnswer, encodeSpliceObserve, encodeSpliceOffer, encodeSpliceOpen, encodeSpliceResult } from '../../../src/node/splice-messages.ts'
 import { createTicketTable } from '../../../src/node/ticket-table.ts'
 
 /** Tickets that can be told apart. */
@@ -58,7 +58,7 @@ test('splice messages are what PROTOCOL.md says, and nothing else is', () => {
   const key = new Uint8Array(32).fill(7)
   assert.deepEqual(decodeSpliceAsk(encodeSpliceOpen(key)), { t: 'open', to: key })
   assert.deepEqual(decodeSpliceAsk(encodeSpliceObserve()), { t: 'observe' })
-  assert.deepEqual(decodeSpliceOffer(encodeSpliceOffer(key)).from, key)
+  assert.deepEqual(decodeRelayCall(encodeSpliceOffer(key)), { t: 'offer', from: key })
   assert.equal(decodeSpliceAnswer(encodeSpliceAnswer(true)), true)
   assert.equal(decodeSpliceAnswer(encodeSpliceAnswer(false)), false)
   const ticket = { t: 'ticket', port: 4002, ticket: key, ttlMs: 15_000 } as const
