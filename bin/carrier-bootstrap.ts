@@ -5,18 +5,18 @@ import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { CarrierError, createLogger, errorCode, errorMessage, ERRORS } from '../src/base/index.ts'
 import type { Logger } from '../src/base/index.ts'
-import {
-  composeConfig, createBootstrap, parseAnnounceAddress, parseAnnouncedPort, parseBootstrapConfig, parseHealthAddress, parseListenAddress,
-  parseSpliceAddress
-} from '../src/bootstrap/index.ts'
+import type * as engineTypes from '../src/bootstrap/index.ts'
 import type { Bootstrap, BootstrapConfig, BootstrapSettings } from '../src/bootstrap/index.ts'
 import { VERSION } from '../src/version.ts'
 import { tuneGarbageCollector } from './garbage-collector.ts'
+import { runOperatorCommand } from './relay-operator.ts'
 
 const HELP = `carrier-bootstrap: a relay and DHT server for Carrier nodes
 
 usage: carrier-bootstrap [--config FILE] [--data-dir DIR] [--listen MULTIADDR]... [--announce MULTIADDR]... [--health HOST:PORT]
                          [--splice HOST:PORT|off] [--announce-splice PORT] [--tls-cert FILE --tls-key FILE]
+       carrier-bootstrap check [CONFIG]            tells what is wrong with a configuration and the files that it names, and where
+       carrier-bootstrap status|peers|reload|drain [--config FILE] [--data-dir DIR] [--json]   speaks to a running relay
 
   --config FILE          TOML file; an example is deploy/carrier-bootstrap.toml
   --data-dir DIR         where the identity is kept (default ~/.carrier-bootstrap)
@@ -29,10 +29,15 @@ usage: carrier-bootstrap [--config FILE] [--data-dir DIR] [--listen MULTIADDR]..
   --tls-key FILE         its key (PEM)
   --version, --help
 
+  status                 how full it is, what it announces, how the last reload went
+  peers [--full]         who uses how much; with --full whole PeerIds and source addresses
+  reload                 reads the configuration again, as SIGHUP does
+  drain [--no-wait]      devices move to other relays, running circuits may finish, then it stops, as on SIGTERM
+
 Flags win over the environment (CARRIER_BOOTSTRAP_CONFIG, _DATA_DIR, _LISTEN, _ANNOUNCE with commas, _HEALTH,
 _SPLICE, _ANNOUNCE_SPLICE, _TLS_CERT, _TLS_KEY; CARRIER_PASSPHRASE_FILE for a sealed identity), the environment wins over the file. The first line on stdout is JSON: {peerId, addresses, health, splice?}; logs go to
-stderr. SIGTERM or SIGINT lets running circuits finish; a second one ends at once.
-Exit codes: 0 stopped, 1 failed, 2 wrong usage or configuration.
+stderr. SIGTERM or SIGINT lets running circuits finish; a second one ends at once. SIGHUP reads the configuration again.
+Exit codes: 0 stopped or done, 1 failed, 2 wrong usage or configuration.
 `
 
 /** Runs the command with the arguments after the program's name; sets the exit code. */
@@ -46,8 +51,11 @@ export async function main (argv: string[]): Promise<void> {
   }
 }
 
+/** Loaded only where it is needed: it takes half a second. */
+type Engine = typeof engineTypes
+
 async function run (argv: string[]): Promise<void> {
-  const flags = readFlags(argv)
+  const { values: flags, positionals: [command, ...rest] } = readFlags(argv)
   if (flags.help === true) {
     process.stdout.write(HELP)
     return
@@ -56,32 +64,81 @@ async function run (argv: string[]): Promise<void> {
     process.stdout.write(`${VERSION}\n`)
     return
   }
-  const config = readConfig(flags, process.env)
-  const log = createLogger('carrier:bootstrap', { level: config.logLevel, sink: process.stderr })
+  const [unexpected] = command === 'check' && flags.config === undefined ? rest.slice(1) : rest
+  if (unexpected !== undefined) throw new CarrierError('ERR_INVALID_ARGUMENT', `"${unexpected}" is too much; see carrier-bootstrap --help`)
+  switch (command) {
+    case undefined: await serve(flags); return
+    case 'check': {
+      const given = rest[0] === undefined ? flags : { ...flags, config: rest[0] }
+      const file = given.config ?? process.env['CARRIER_BOOTSTRAP_CONFIG']
+      if (file === undefined) throw new CarrierError('ERR_INVALID_ARGUMENT', 'which file? carrier-bootstrap check CONFIG')
+      check(await loadEngine(), given, file)
+      return
+    }
+    case 'status':
+    case 'peers':
+    case 'reload':
+    case 'drain': {
+      // with --data-dir a configuration that is wrong at this moment does not matter
+      const dataDirectory = flags['data-dir'] === undefined ? readConfig(await loadEngine(), flags, process.env).dataDirectory : resolve(flags['data-dir'])
+      await runOperatorCommand(command, { dataDirectory, isJson: flags.json === true, isFull: flags.full === true, isWaiting: flags['no-wait'] !== true })
+      return
+    }
+    default: throw new CarrierError('ERR_INVALID_ARGUMENT', `there is no command "${command}"; see carrier-bootstrap --help`)
+  }
+}
+
+async function loadEngine (): Promise<Engine> {
+  return import('../src/bootstrap/index.ts')
+}
+
+/** Says whether a relay would start with this configuration, apart from its ports and its key. */
+function check (engine: Engine, flags: Flags, file: string): void {
+  const config = readConfig(engine, flags, process.env)
+  const { admission } = engine.loadConfig(config)
+  if (flags.json === true) process.stdout.write(`${JSON.stringify({ file, isOk: true })}\n`)
+  else process.stdout.write(`${file}: ok; it serves ${admission.mode === 'open' ? 'everybody' : `${admission.mode} only`}, listens on ${config.listen.join(', ')}\n`)
+}
+
+async function serve (flags: Flags): Promise<void> {
+  // first of all: unheard the signal ends the process, and a service manager may reload while it starts
+  let isReloadDue = false
+  let reload = (): void => { isReloadDue = true }
+  process.on('SIGHUP', () => { reload() })
+  const engine = await loadEngine()
+  const readAgain = (): BootstrapConfig => readConfig(engine, flags, process.env)
+  const config = readAgain()
+  const { log, setLevel } = engine.createSwitchLogger((level) => createLogger('carrier:bootstrap', { level, sink: process.stderr }), config.logLevel)
   const passphrase = readPassphrase(process.env['CARRIER_PASSPHRASE_FILE'])
-  const bootstrap = await createBootstrap({ log }, { ...config, ...(passphrase === undefined ? {} : { passphrase }) })
-  const stopRequested = watchSignals(log)
+  const asked = Promise.withResolvers<void>()
+  const bootstrap = await engine.createBootstrap({ log, version: VERSION, readConfig: readAgain, setLogLevel: setLevel, onDrainAsked: asked.resolve }, { ...config, ...(passphrase === undefined ? {} : { passphrase }) })
+  const stopRequested = watchSignals(log, asked.promise)
   await bootstrap.start()
+  reload = () => { void bootstrap.reload() }
+  if (isReloadDue) reload()
   process.stdout.write(`${JSON.stringify({ peerId: bootstrap.peerId.toString(), addresses: bootstrap.addresses(), health: bootstrap.healthAddress(), splice: bootstrap.splicePort() })}\n`)
   await stopRequested
   await shutDown(bootstrap, log)
 }
 
 async function shutDown (bootstrap: Bootstrap, log: Logger): Promise<void> {
-  log.info('draining: no new reservations and circuits; running circuits may finish')
+  log.info('draining: devices are told to move; no new reservations and circuits; running circuits may finish')
   await bootstrap.drain()
   await bootstrap.stop()
   log.info('stopped')
 }
 
-/** Resolves on the first SIGTERM or SIGINT; the second one ends the process at once. */
-async function watchSignals (log: Logger): Promise<void> {
+/** Resolves on the first SIGTERM or SIGINT, or when the operator asked; a signal after that ends the process at once. */
+async function watchSignals (log: Logger, asked: Promise<void>): Promise<void> {
   const { promise, resolve: stop } = Promise.withResolvers<void>()
-  let count = 0
+  let isStopping = false
+  function onStop (): void {
+    isStopping = true
+    stop()
+  }
   function onSignal (): void {
-    count++
-    if (count === 1) {
-      stop()
+    if (!isStopping) {
+      onStop()
       return
     }
     log.warn('second signal: ending at once')
@@ -89,16 +146,17 @@ async function watchSignals (log: Logger): Promise<void> {
   }
   process.on('SIGTERM', onSignal)
   process.on('SIGINT', onSignal)
+  void asked.then(onStop)
   await promise
 }
 
-type Flags = ReturnType<typeof readFlags>
+type Flags = ReturnType<typeof readFlags>['values']
 
 function readFlags (argv: string[]) {
   try {
-    const { values } = parseArgs({
+    return parseArgs({
       args: argv,
-      allowPositionals: false,
+      allowPositionals: true,
       options: {
         config: { type: 'string' },
         'data-dir': { type: 'string' },
@@ -109,20 +167,22 @@ function readFlags (argv: string[]) {
         'announce-splice': { type: 'string' },
         'tls-cert': { type: 'string' },
         'tls-key': { type: 'string' },
+        json: { type: 'boolean' },
+        full: { type: 'boolean' },
+        'no-wait': { type: 'boolean' },
         help: { type: 'boolean', short: 'h' },
         version: { type: 'boolean' }
       }
     })
-    return values
   } catch (err) {
     throw new CarrierError('ERR_INVALID_ARGUMENT', `${errorMessage(err)}; see carrier-bootstrap --help`, { cause: err })
   }
 }
 
-function readConfig (flags: Flags, environment: NodeJS.ProcessEnv): BootstrapConfig {
+function readConfig (engine: Engine, flags: Flags, environment: NodeJS.ProcessEnv): BootstrapConfig {
   const file = flags.config ?? environment['CARRIER_BOOTSTRAP_CONFIG']
-  const fromFile = file === undefined ? {} : parseBootstrapConfig(readConfigFile(file), file)
-  const fromEnvironment = toSettings({
+  const fromFile = file === undefined ? {} : engine.parseBootstrapConfig(readConfigFile(file), file)
+  const fromEnvironment = toSettings(engine, {
     'data-dir': environment['CARRIER_BOOTSTRAP_DATA_DIR'],
     listen: environment['CARRIER_BOOTSTRAP_LISTEN']?.split(','),
     announce: environment['CARRIER_BOOTSTRAP_ANNOUNCE']?.split(','),
@@ -132,7 +192,7 @@ function readConfig (flags: Flags, environment: NodeJS.ProcessEnv): BootstrapCon
     'tls-cert': environment['CARRIER_BOOTSTRAP_TLS_CERT'],
     'tls-key': environment['CARRIER_BOOTSTRAP_TLS_KEY']
   })
-  return composeConfig(join(homedir(), '.carrier-bootstrap'), [fromFile, fromEnvironment, toSettings(flags)])
+  return engine.composeConfig(join(homedir(), '.carrier-bootstrap'), [fromFile, fromEnvironment, toSettings(engine, flags)])
 }
 
 /** What flags and environment have in common. */
@@ -147,14 +207,14 @@ interface TextSettings {
   'tls-key'?: string | undefined
 }
 
-function toSettings (values: TextSettings): BootstrapSettings {
+function toSettings (engine: Engine, values: TextSettings): BootstrapSettings {
   return {
     ...(values['data-dir'] === undefined ? {} : { dataDirectory: resolve(values['data-dir']) }),
-    ...(values.listen === undefined ? {} : { listen: values.listen.map(parseListenAddress) }),
-    ...(values.announce === undefined ? {} : { announce: values.announce.map(parseAnnounceAddress) }),
-    ...(values.health === undefined ? {} : { health: parseHealthAddress(values.health) }),
-    ...(values.splice === undefined ? {} : { splice: parseSpliceAddress(values.splice) }),
-    ...(values['announce-splice'] === undefined ? {} : { announceSplice: parseAnnouncedPort(values['announce-splice']) }),
+    ...(values.listen === undefined ? {} : { listen: values.listen.map(engine.parseListenAddress) }),
+    ...(values.announce === undefined ? {} : { announce: values.announce.map(engine.parseAnnounceAddress) }),
+    ...(values.health === undefined ? {} : { health: engine.parseHealthAddress(values.health) }),
+    ...(values.splice === undefined ? {} : { splice: engine.parseSpliceAddress(values.splice) }),
+    ...(values['announce-splice'] === undefined ? {} : { announceSplice: engine.parseAnnouncedPort(values['announce-splice']) }),
     ...tlsOf(values)
   }
 }

@@ -7,8 +7,10 @@ export interface CircuitTable {
   claim: () => void
   release: () => void
   readonly claimed: number
-  /** Holds a running circuit until it ends. */
-  add: (circuit: Circuit) => void
+  /** Holds a running circuit until it ends. `isBarred`: its ends may not have it any more; asked now and by `endBarred`. */
+  add: (circuit: Circuit, isBarred: () => boolean) => void
+  /** Resets the circuits that their ends may not have any more. */
+  endBarred: () => void
   readonly size: number
   bufferedBytes: () => number
   /** Resets the circuits that hold most until all together hold no more than the budget. */
@@ -24,15 +26,15 @@ export interface CircuitTable {
 }
 
 /** Creates an empty table. */
-export function createCircuitTable (init: { maxBufferedBytes: number }): CircuitTable {
-  const running = new Set<Circuit>()
+export function createCircuitTable (init: { maxBufferedBytes: () => number }): CircuitTable {
+  const running = new Map<Circuit, () => boolean>()
   const waiters = new Set<() => void>()
   const busySince = new WeakMap<Circuit, { atMs: number, forwardedBytes: bigint }>()
   let claimed = 0
 
   function bufferedBytes (): number {
     let sum = 0
-    for (const circuit of running) sum += circuit.bufferedBytes()
+    for (const circuit of running.keys()) sum += circuit.bufferedBytes()
     return sum
   }
 
@@ -43,16 +45,19 @@ export function createCircuitTable (init: { maxBufferedBytes: number }): Circuit
       if (claimed === 0) for (const wake of [...waiters]) wake()
     },
     get claimed () { return claimed },
-    add: (circuit) => {
-      running.add(circuit)
+    add: (circuit, isBarred) => {
+      running.set(circuit, isBarred)
       void circuit.ended.then(() => { running.delete(circuit) })
+      // the lists may have changed while it was made
+      if (isBarred()) circuit.abort('admission')
     },
+    endBarred: () => { for (const [circuit, isBarred] of [...running]) if (isBarred()) circuit.abort('admission') },
     get size () { return running.size },
     bufferedBytes,
     enforceBudget: () => {
-      let excess = bufferedBytes() - init.maxBufferedBytes
+      let excess = bufferedBytes() - init.maxBufferedBytes()
       if (excess <= 0) return
-      const held = [...running].map((circuit) => ({ circuit, bytes: circuit.bufferedBytes() })).sort((a, b) => b.bytes - a.bytes)
+      const held = [...running.keys()].map((circuit) => ({ circuit, bytes: circuit.bufferedBytes() })).sort((a, b) => b.bytes - a.bytes)
       for (const { circuit, bytes } of held) {
         if (excess <= 0) return
         circuit.abort('memory')
@@ -60,7 +65,7 @@ export function createCircuitTable (init: { maxBufferedBytes: number }): Circuit
       }
     },
     endQuiet: (nowMs, quietMs) => {
-      for (const circuit of [...running]) {
+      for (const circuit of [...running.keys()]) {
         const forwardedBytes = circuit.forwardedBytes()
         const last = busySince.get(circuit)
         if (last === undefined || forwardedBytes - last.forwardedBytes > QUIET_BYTES) busySince.set(circuit, { atMs: nowMs, forwardedBytes })
@@ -79,7 +84,7 @@ export function createCircuitTable (init: { maxBufferedBytes: number }): Circuit
         signal.addEventListener('abort', wake, { once: true })
       })
     },
-    abortAll: () => { for (const circuit of [...running]) circuit.abort('shutdown') }
+    abortAll: () => { for (const circuit of [...running.keys()]) circuit.abort('shutdown') }
   }
 }
 

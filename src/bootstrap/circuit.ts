@@ -8,9 +8,10 @@ import { CarrierError } from '../base/index.ts'
 import type { Clock, Timer } from '../base/index.ts'
 import type { CircuitLimits } from './hop-messages.ts'
 import { pauseStream } from './message-stream.ts'
+import type { QuotaFlow } from './quota-book.ts'
 
 /** How a circuit ended. */
-export type CircuitEnd = 'finished' | 'reset' | 'lost' | 'data-limit' | 'duration-limit' | 'memory' | 'shutdown'
+export type CircuitEnd = 'finished' | 'reset' | 'lost' | 'data-limit' | 'duration-limit' | 'memory' | 'shutdown' | 'quota' | 'admission'
 
 /** Two joined streams. */
 export interface Circuit {
@@ -31,13 +32,16 @@ export interface CircuitComponents {
   onBytes: (count: number) => void
 }
 
-/** The two ends and what the circuit may do; limits are enforced as they were announced on the wire. */
-export interface CircuitInit { caller: Stream, called: Stream, limits?: CircuitLimits | undefined }
+/** What starts to charge one end; `onOver` ends the circuit. */
+export type StartFlow = (onOver: () => void) => QuotaFlow
+
+/** The two ends and what the circuit may do; limits are enforced as they were announced on the wire. What an end sends is charged to its flow. */
+export interface CircuitInit { caller: Stream, called: Stream, limits?: CircuitLimits | undefined, callerFlow?: StartFlow | undefined, calledFlow?: StartFlow | undefined }
 
 interface Direction { source: Stream, sink: Stream, forwardedBytes: bigint, sawFin: boolean, isClosing: boolean, isDone: boolean }
 
 /** Joins two streams, both paused and past their handshake; the circuit owns them from here on. */
-export function joinCircuit ({ clock, onBytes }: CircuitComponents, { caller, called, limits }: CircuitInit): Circuit {
+export function joinCircuit ({ clock, onBytes }: CircuitComponents, { caller, called, limits, callerFlow, calledFlow }: CircuitInit): Circuit {
   const { promise: ended, resolve } = Promise.withResolvers<CircuitEnd>()
   const directions: readonly Direction[] = [createDirection(caller, called), createDirection(called, caller)]
   const cleanups: Array<() => void> = []
@@ -57,10 +61,13 @@ export function joinCircuit ({ clock, onBytes }: CircuitComponents, { caller, ca
     resolve(reason)
   }
 
-  function start (direction: Direction, opposite: Direction): void {
+  function start (direction: Direction, opposite: Direction, startFlow: StartFlow | undefined): void {
     const { source, sink } = direction
+    const flow = startFlow?.(() => { finish('quota') })
     let isResuming = false
     let mustPause = false
+    /** It has to wait for its rate. */
+    let isHeld = false
 
     function onMessage (event: StreamMessageEvent): void {
       direction.forwardedBytes += BigInt(event.data.byteLength)
@@ -77,9 +84,17 @@ export function joinCircuit ({ clock, onBytes }: CircuitComponents, { caller, ca
         finish('lost')
         return
       }
-      if (canTakeMore) return
+      if (flow?.charge(event.data.byteLength, release) === false) isHeld = true
+      if (isOver || (canTakeMore && !isHeld)) return
       if (isResuming) mustPause = true
       else pauseStream(source)
+    }
+    function release (): void {
+      isHeld = false
+      goOn()
+    }
+    function goOn (): void {
+      if (!isOver && !isHeld && !isResuming && !sink.writableNeedsDrain && source.readStatus === 'paused') resumeSource()
     }
     // resume() hands over what was buffered and only then opens the muxer's window again: a pause in between would be undone by it
     function resumeSource (): void {
@@ -95,11 +110,7 @@ export function joinCircuit ({ clock, onBytes }: CircuitComponents, { caller, ca
       if (mustPause && !isOver) pauseStream(source)
     }
     // a drained connection signals all its streams, also those whose own window is still shut: look again after libp2p has tried to send
-    function onDrain (): void {
-      queueMicrotask(() => {
-        if (!isOver && !sink.writableNeedsDrain && source.readStatus === 'paused') resumeSource()
-      })
-    }
+    function onDrain (): void { queueMicrotask(goOn) }
     function onFin (): void { direction.sawFin = true }
     // every byte before the FIN has been handed on: hand on the FIN
     function onEnd (): void {
@@ -122,6 +133,7 @@ export function joinCircuit ({ clock, onBytes }: CircuitComponents, { caller, ca
     source.addEventListener('close', onClose)
     sink.addEventListener('drain', onDrain)
     cleanups.push(() => {
+      flow?.end()
       source.removeEventListener('message', onMessage)
       source.removeEventListener('remoteCloseWrite', onFin)
       source.removeEventListener('end', onEnd)
@@ -135,8 +147,10 @@ export function joinCircuit ({ clock, onBytes }: CircuitComponents, { caller, ca
   }
 
   const [forth, back] = directions as readonly [Direction, Direction]
-  start(forth, back)
-  start(back, forth)
+  start(forth, back, callerFlow)
+  start(back, forth, calledFlow)
+  // what was already lost leaves nothing behind
+  if (isOver) for (const cleanup of cleanups) cleanup()
   if (!isOver && limits?.durationSeconds !== undefined) timer = clock.setTimer(() => { finish('duration-limit') }, limits.durationSeconds * 1000)
 
   return {

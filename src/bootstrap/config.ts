@@ -1,11 +1,15 @@
 /** The configuration of a bootstrap node: one TOML file, over it the environment, over that the flags. */
 import { multiaddr } from '@multiformats/multiaddr'
-import { z } from 'zod'
-import { CarrierError, LIMITS, errorMessage, parseToml } from '../base/index.ts'
+import { CarrierError, LIMITS, errorMessage } from '../base/index.ts'
 import type { LogLevel } from '../base/index.ts'
+import type { AdmissionSettings } from './admission-files.ts'
+import { CONNECTION_DEFAULTS } from './connection-gate.ts'
+import type { ConnectionBounds } from './connection-gate.ts'
 import type { HealthAddress } from './health-server.ts'
 import type { CircuitLimits } from './hop-messages.ts'
-import type { HopServerInit } from './hop-server.ts'
+import { completeBounds } from './hop-bounds.ts'
+import type { HopServerInit } from './hop-bounds.ts'
+import type { QuotaSettings } from './quota-book.ts'
 import type { SpliceCopy } from './splice-leg.ts'
 
 /** Everything that can be configured, checked. */
@@ -20,6 +24,10 @@ export interface BootstrapConfig {
   health: HealthAddress
   logLevel: LogLevel
   maxConnections: number
+  connections: ConnectionBounds
+  /** Whom the relay serves. */
+  admission: AdmissionSettings
+  quotas: QuotaSettings
   drainMs: number
   /** Limits of each circuit, announced to both ends; undefined: none. */
   circuitLimits: CircuitLimits | undefined
@@ -43,7 +51,7 @@ export interface TlsFiles { certificateFile: string, keyFile: string }
 export type SpliceAddress = 'auto' | 'off' | HealthAddress
 
 /** Settings of one source, before defaults; absent means not set there. */
-export type BootstrapSettings = Partial<Pick<BootstrapConfig, 'dataDirectory' | 'listen' | 'announce' | 'peers' | 'health' | 'logLevel' | 'maxConnections' | 'drainMs' | 'circuitLimits' | 'relay' | 'tls' | 'splice' | 'announceSplice' | 'spliceCopy' | 'spliceBytesPerSecond'>>
+export type BootstrapSettings = Partial<Pick<BootstrapConfig, 'dataDirectory' | 'listen' | 'announce' | 'peers' | 'health' | 'logLevel' | 'maxConnections' | 'connections' | 'admission' | 'quotas' | 'drainMs' | 'circuitLimits' | 'relay' | 'tls' | 'splice' | 'announceSplice' | 'spliceCopy' | 'spliceBytesPerSecond'>>
 
 /** What holds where nothing is configured; the data directory has no default here. */
 export const BOOTSTRAP_DEFAULTS: Omit<BootstrapConfig, 'dataDirectory'> = {
@@ -54,6 +62,10 @@ export const BOOTSTRAP_DEFAULTS: Omit<BootstrapConfig, 'dataDirectory'> = {
   health: { host: '127.0.0.1', port: 0 },
   logLevel: 'info',
   maxConnections: LIMITS.relayConnectionCount,
+  connections: CONNECTION_DEFAULTS,
+  admission: { mode: 'open', callers: 'anyone', lists: { allow: new Set(), members: new Set(), friends: new Set() }, files: {} },
+  // identities are free: without this one source could take all places
+  quotas: { friend: {}, member: {}, stranger: { reservations: LIMITS.relayReservationsPerSourceCount, circuits: LIMITS.relayCircuitsPerSourceCount }, strangers: {} },
   drainMs: LIMITS.relayDrainMs,
   circuitLimits: undefined,
   relay: {},
@@ -64,29 +76,18 @@ export const BOOTSTRAP_DEFAULTS: Omit<BootstrapConfig, 'dataDirectory'> = {
   spliceBytesPerSecond: undefined
 }
 
-/** Puts the sources together; the last one wins. */
+/** Puts the sources together; the last one wins. Where somebody is listed, strangers leave an eighth of all places to them, unless it was said how many. */
 export function composeConfig (dataDirectory: string, sources: readonly BootstrapSettings[]): BootstrapConfig {
-  return Object.assign({ ...BOOTSTRAP_DEFAULTS, dataDirectory }, ...sources) as BootstrapConfig
+  const config = Object.assign({ ...BOOTSTRAP_DEFAULTS, dataDirectory }, ...sources) as BootstrapConfig
+  const { lists, files } = config.admission
+  const isAnyoneListed = lists.allow.size + lists.members.size + lists.friends.size + Object.keys(files).length > 0
+  if (!isAnyoneListed) return config
+  const { maxReservations, maxCircuits } = completeBounds(config.relay)
+  const { quotas } = config
+  return { ...config, quotas: { ...quotas, strangers: { reservations: strangersShare(maxReservations), circuits: strangersShare(maxCircuits), ...quotas.strangers } } }
 }
 
-/**
- * Reads a configuration file.
- *
- * @throws CarrierError ERR_CONFIG `FILE:LINE: what is wrong` for bad syntax, an unknown key or a wrong value
- */
-export function parseBootstrapConfig (text: string, file: string): BootstrapSettings {
-  const document = parseToml(text, file)
-  const result = FileSchema.safeParse(document.value)
-  if (!result.success) {
-    const issue = result.error.issues[0]
-    const path = (issue?.path ?? []).filter((part) => typeof part !== 'symbol')
-    const unknown = issue?.code === 'unrecognized_keys' ? issue.keys[0] : undefined
-    const where = unknown === undefined ? path : [...path, unknown]
-    const what = unknown === undefined ? issue?.message ?? 'invalid' : 'unknown key'
-    throw new CarrierError('ERR_CONFIG', `${file}:${document.lineOf(where)}: ${where.join('.')}: ${what}`)
-  }
-  return toSettings(result.data)
-}
+function strangersShare (count: number): number { return Math.max(1, Math.floor(count * 7 / 8)) }
 
 /** Reads HOST:PORT; [HOST]:PORT for IPv6. @throws CarrierError ERR_CONFIG */
 export function parseHealthAddress (text: string): HealthAddress {
@@ -152,82 +153,4 @@ function protocolsOf (text: string): string[] {
   } catch (err) {
     throw new CarrierError('ERR_CONFIG', `"${text}" is not a multiaddr: ${errorMessage(err)}`, { cause: err })
   }
-}
-
-/** A zod string that one of the parsers above reads. */
-function parsed<Value> (parse: (text: string) => Value): z.ZodType<Value, string> {
-  return z.string().transform((text, context) => {
-    try {
-      return parse(text)
-    } catch (err) {
-      context.addIssue({ code: 'custom', message: errorMessage(err) })
-      return z.NEVER
-    }
-  })
-}
-
-const count = (limit: number): z.ZodOptional<z.ZodNumber> => z.number().int().min(1).max(limit).optional()
-
-const FileSchema = z.strictObject({
-  data_dir: z.string().min(1).optional(),
-  listen: z.array(parsed(parseListenAddress)).min(1).optional(),
-  announce: z.array(parsed(parseAnnounceAddress)).optional(),
-  peers: z.array(parsed(parsePeerAddress)).max(LIMITS.relayPeerCount).optional(),
-  health: parsed(parseHealthAddress).optional(),
-  tls: z.strictObject({ cert_file: z.string().min(1), key_file: z.string().min(1) }).optional(),
-  splice: parsed(parseSpliceAddress).optional(),
-  announce_splice: z.number().int().min(1).max(65_535).optional(),
-  log_level: z.enum(['debug', 'info', 'warn', 'error', 'silent']).optional(),
-  max_connections: count(1_000_000),
-  drain_seconds: z.number().int().min(0).max(3600).optional(),
-  relay: z.strictObject({
-    max_reservations: count(1_000_000),
-    reservation_ttl_seconds: z.number().int().min(60).max(86_400).optional(),
-    max_circuits: count(1_000_000),
-    max_circuits_per_caller: count(100_000),
-    max_circuits_per_called: count(100_000),
-    max_buffered_bytes: z.number().int().min(1024 * 1024).optional(),
-    circuit_duration_seconds: count(0xffff_ffff),
-    circuit_data_bytes: count(Number.MAX_SAFE_INTEGER),
-    splice_bytes_per_second: z.number().int().min(1024).max(Number.MAX_SAFE_INTEGER).optional(),
-    splice_copy: z.enum(['auto', 'public']).optional()
-  }).optional()
-})
-
-function toSettings (file: z.output<typeof FileSchema>): BootstrapSettings {
-  const { relay = {} } = file
-  const limits: CircuitLimits = withoutUndefined({
-    durationSeconds: relay.circuit_duration_seconds,
-    dataBytes: relay.circuit_data_bytes === undefined ? undefined : BigInt(relay.circuit_data_bytes)
-  })
-  return withoutUndefined({
-    dataDirectory: file.data_dir,
-    listen: file.listen,
-    announce: file.announce,
-    peers: file.peers,
-    health: file.health,
-    tls: file.tls === undefined ? undefined : { certificateFile: file.tls.cert_file, keyFile: file.tls.key_file },
-    splice: file.splice,
-    announceSplice: file.announce_splice,
-    spliceCopy: relay.splice_copy,
-    spliceBytesPerSecond: relay.splice_bytes_per_second,
-    logLevel: file.log_level,
-    maxConnections: file.max_connections,
-    drainMs: file.drain_seconds === undefined ? undefined : file.drain_seconds * 1000,
-    circuitLimits: Object.keys(limits).length === 0 ? undefined : limits,
-    relay: withoutUndefined({
-      maxReservations: relay.max_reservations,
-      reservationTtlMs: relay.reservation_ttl_seconds === undefined ? undefined : relay.reservation_ttl_seconds * 1000,
-      maxCircuits: relay.max_circuits,
-      maxCircuitsPerCaller: relay.max_circuits_per_caller,
-      maxCircuitsPerCalled: relay.max_circuits_per_called,
-      maxBufferedBytes: relay.max_buffered_bytes
-    })
-  })
-}
-
-type Defined<Value> = { [Key in keyof Value]?: Exclude<Value[Key], undefined> }
-
-function withoutUndefined<Value extends object> (value: Value): Defined<Value> {
-  return Object.fromEntries(Object.entries(value).filter(([, item]) => item !== undefined)) as Defined<Value>
 }

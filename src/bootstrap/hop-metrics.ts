@@ -8,6 +8,7 @@ export interface HopMetrics {
   failedHandshakes: CounterMetric
   refusedHandshakes: CounterMetric
   endedCircuits: CounterMetric
+  quotaRefusals: CounterMetric
   bytes: CounterMetric
 }
 
@@ -26,6 +27,7 @@ export function createHopMetrics (metrics: Metrics, gauges: HopGauges): HopMetri
     failedHandshakes: metrics.counter('carrier_relay_failed_handshakes_total', 'Hop streams reset because their request was malformed, late or lost.'),
     refusedHandshakes: metrics.counter('carrier_relay_refused_handshakes_total', 'Hop streams reset because too many were waiting.'),
     endedCircuits: metrics.counter('carrier_relay_ended_circuits_total', 'Circuits by how they ended.', ['reason']),
+    quotaRefusals: metrics.counter('carrier_relay_quota_refusals_total', 'Reservations, circuits and splices refused because a quota is used up, by quota and whose it is.', ['quota', 'class']),
     bytes: metrics.counter('carrier_relay_forwarded_bytes_total', 'Bytes forwarded by circuits, both directions.')
   }
 }

@@ -10,32 +10,33 @@ import { createHandshakeDesk } from './handshake-desk.ts'
 import type { HandshakeDesk } from './handshake-desk.ts'
 import { HOP_PROTOCOL, STATUS, STOP_PROTOCOL, decodeHopRequest, decodeStopStatus, encodeHopStatus, encodeStopConnect } from './hop-messages.ts'
 import type { CircuitLimits, HopRequest, ReservationAnswer, StatusName } from './hop-messages.ts'
+import { completeBounds } from './hop-bounds.ts'
+import type { HopServerInit } from './hop-bounds.ts'
 import { createHopMetrics } from './hop-metrics.ts'
 import { readMessage, sendMessage } from './message-stream.ts'
 import { createUsageTable, isUnused } from './peer-usage.ts'
 import type { UsageTable } from './peer-usage.ts'
+import { createPlaces } from './places.ts'
+import type { Places } from './places.ts'
+import type { PeerClass, QuotaAccount, QuotaBook } from './quota-book.ts'
 import { sealVoucher } from './reservation-voucher.ts'
 import { createReservationTable, peerKey } from './reservation-table.ts'
 import type { Reservation } from './reservation-table.ts'
+import { createStanding } from './standing.ts'
+import type { CircuitEnds, Standing } from './standing.ts'
 
 /** What the hop server uses. `node` is the libp2p host; the server registers its protocol there at `start`. */
 export interface HopServerComponents {
   node: Pick<Libp2p, 'handle' | 'unhandle' | 'getConnections' | 'getMultiaddrs' | 'addEventListener' | 'removeEventListener' | 'peerId'>
   privateKey: PrivateKey
   admit: Admit
+  /** What everybody uses and may use, of circuits and splices together. */
+  quotas: QuotaBook
+  /** How the operator knows the peer of this {@link peerKey}. */
+  classOf: (peer: string) => PeerClass
   clock: Clock
   log: Logger
   metrics: Metrics
-}
-
-/** Bounds of the hop server; an absent one is the value of LIMITS. */
-export interface HopServerInit {
-  maxReservations?: number
-  reservationTtlMs?: number
-  maxCircuits?: number
-  maxCircuitsPerCaller?: number
-  maxCircuitsPerCalled?: number
-  maxBufferedBytes?: number
 }
 
 /** A running hop server. */
@@ -49,30 +50,30 @@ export interface HopServer extends Startable {
   readonly usage: UsageTable
   /** A live reservation, by {@link peerKey}. */
   reservationOf: (peer: string) => Reservation | undefined
-  /** False when there are as many circuits and splices as may be: in all, of this caller, or to this called peer. */
-  hasPlaceFor: (caller: string, called: string) => boolean
-  /** Takes a place until the given function is called, once. */
-  claim: (caller: string, called: string) => () => void
-  /** How full the relay is, 0 to 1000: of reservations or of places, whatever is scarcer. */
+  readonly places: Places
+  readonly standing: Standing
+  /** How full the relay is, 0 to 1000: of reservations, of places, or of its rate, whatever is scarcest. */
   loadPermille: () => number
+  /** Other bounds from now on; what is over them stays. */
+  configure: (init: HopServerInit) => void
+  /** Who holds a reservation, the one who has held it for longest first. */
+  reservedPeers: () => PeerId[]
+  /** After a change of the lists: ends circuits and reservations that would not be given any more, or only to a lower class, and gives those who held the reservations. */
+  endBarred: () => PeerId[]
   readonly reservationCount: number
   readonly circuitCount: number
 }
 
 /** Creates the hop server; its owner calls `start` before the host listens, and `stop`, which resets what still runs. */
 export function createHopServer (components: HopServerComponents, init: HopServerInit = {}): HopServer {
-  const { node, privateKey, admit, clock, log, metrics } = components
-  const maxCircuits = init.maxCircuits ?? LIMITS.relayCircuitCount
-  const maxCircuitsPerCaller = init.maxCircuitsPerCaller ?? LIMITS.relayCircuitsPerCallerCount
-  const maxCircuitsPerCalled = init.maxCircuitsPerCalled ?? LIMITS.relayCircuitsPerCalledCount
-  const maxReservations = init.maxReservations ?? LIMITS.relayReservationCount
-  const reservations = createReservationTable({
-    maxReservations,
-    ttlMs: init.reservationTtlMs ?? LIMITS.relayReservationTtlMs
-  })
-  const circuits = createCircuitTable({ maxBufferedBytes: init.maxBufferedBytes ?? LIMITS.relayBufferedBytes })
+  const { node, privateKey, admit, quotas, clock, log, metrics } = components
+  let bounds = completeBounds(init)
+  const reservations = createReservationTable(() => ({ maxReservations: bounds.maxReservations, ttlMs: bounds.reservationTtlMs }))
+  const circuits = createCircuitTable({ maxBufferedBytes: () => bounds.maxBufferedBytes })
   const usage = createUsageTable()
   const counters = createHopMetrics(metrics, { reservations: () => reservations.size, circuits: () => circuits.size, bufferedBytes: circuits.bufferedBytes, pendingHandshakes: () => desk.size })
+  const places = createPlaces({ circuits, usage, quotas, classOf: components.classOf, refusals: counters.quotaRefusals, bounds: () => bounds })
+  const standing = createStanding({ admit, classOf: components.classOf })
   const tasks = createTaskOwner(log)
   const ownId = node.peerId.toMultihash().bytes
   const desk = createHandshakeDesk({ clock, log, usage, onFailed: () => { counters.failedHandshakes.add() }, onRefused: () => { counters.refusedHandshakes.add() } })
@@ -107,7 +108,8 @@ export function createHopServer (components: HopServerComponents, init: HopServe
       return
     }
     const isRefresh = reservations.get(peer, clock.now()) !== undefined
-    const { expiresAt } = reservations.reserve({ peerId, nowMs: clock.now() })
+    const { account } = decision
+    const { expiresAt } = reservations.reserve({ peerId, nowMs: clock.now(), account, hold: () => quotas.hold(account, 'reservations') })
     try {
       const reservation = await makeReservationAnswer(peerId, Math.floor(expiresAt / 1000))
       signal.throwIfAborted()
@@ -122,11 +124,18 @@ export function createHopServer (components: HopServerComponents, init: HopServe
       if (node.getConnections(peerId).length === 0) reservations.remove(peer)
     }
 
-    function decideReserve (): Decision<{ limits: CircuitLimits | undefined }> {
+    function decideReserve (): Decision<{ limits: CircuitLimits | undefined, account: QuotaAccount }> {
       if (isRelayed(connection)) return { status: 'PERMISSION_DENIED' }
       if (isDraining || !reservations.hasRoomFor(peer)) return { status: 'RESERVATION_REFUSED' }
       const verdict = admit({ action: 'reserve', peerId, remoteAddress: connection.remoteAddr })
-      return verdict.allow ? { status: 'OK', limits: verdict.limits } : { status: verdict.status }
+      if (!verdict.allow) return { status: verdict.status }
+      const account = places.accountOf(connection)
+      const held = reservations.get(peer, clock.now())
+      // a holder may always refresh, also from elsewhere when there is room for it
+      const refusal = held?.account === account ? undefined : quotas.judge(account, 'reservations')
+      if (refusal === undefined) return { status: 'OK', limits: verdict.limits, account }
+      places.note(account, refusal)
+      return { status: 'RESERVATION_REFUSED' }
     }
   }
 
@@ -148,7 +157,9 @@ export function createHopServer (components: HopServerComponents, init: HopServe
       await refuse(stream, decision.status, signal)
       return
     }
-    const release = claim(caller, called)
+    const { callerAccount, calledAccount } = decision
+    const ends: CircuitEnds = { action: 'connect', caller: { peerId: connection.remotePeer, remoteAddress: connection.remoteAddr, account: callerAccount }, called: { peerId: decision.peerId, account: calledAccount } }
+    const release = places.claim(caller, called, callerAccount)
     let isJoined = false
     try {
       const calledStream = await callPeer({ node, clock, log }, {
@@ -157,7 +168,7 @@ export function createHopServer (components: HopServerComponents, init: HopServe
         question: encodeStopConnect(callerId, decision.limits),
         readAnswer: (bytes) => decodeStopStatus(bytes) === STATUS.OK,
         maxAnswerBytes: LIMITS.relayMessageBytes,
-        maxStreams: maxCircuitsPerCalled
+        maxStreams: bounds.maxCircuitsPerCalled
       }, signal)
       counters.connectRequests.add(1, { status: calledStream === undefined ? 'CONNECTION_FAILED' : 'OK' })
       if (calledStream === undefined) {
@@ -169,8 +180,14 @@ export function createHopServer (components: HopServerComponents, init: HopServe
         return
       }
       sendMessage(stream, encodeHopStatus('OK', { limits: decision.limits }))
-      const circuit = joinCircuit({ clock, onBytes: counters.bytes.add }, { caller: stream, called: calledStream, limits: decision.limits })
-      circuits.add(circuit)
+      const circuit = joinCircuit({ clock, onBytes: counters.bytes.add }, {
+        caller: stream,
+        called: calledStream,
+        limits: decision.limits,
+        callerFlow: (onOver) => quotas.startFlow(callerAccount, undefined, onOver),
+        calledFlow: (onOver) => quotas.startFlow(calledAccount, undefined, onOver)
+      })
+      circuits.add(circuit, () => standing.isCircuitBarred(ends))
       isJoined = true
       void circuit.ended.then((reason) => {
         release()
@@ -181,30 +198,17 @@ export function createHopServer (components: HopServerComponents, init: HopServe
       if (!isJoined) release()
     }
 
-    function decideConnect (): Decision<{ peerId: PeerId, limits: CircuitLimits | undefined }> {
+    function decideConnect (): Decision<{ peerId: PeerId, limits: CircuitLimits | undefined, callerAccount: QuotaAccount, calledAccount: QuotaAccount }> {
       if (isRelayed(connection)) return { status: 'PERMISSION_DENIED' }
       if (isDraining) return { status: 'RESOURCE_LIMIT_EXCEEDED' }
       const reservation = reservations.get(called, clock.now())
       if (reservation === undefined) return { status: 'NO_RESERVATION' }
-      if (!hasPlaceFor(caller, called)) return { status: 'RESOURCE_LIMIT_EXCEEDED' }
+      if (!places.hasPlaceFor(caller, called)) return { status: 'RESOURCE_LIMIT_EXCEEDED' }
       const verdict = admit({ action: 'connect', peerId: connection.remotePeer, remoteAddress: connection.remoteAddr, called: reservation.peerId })
       if (!verdict.allow) return { status: verdict.status }
-      return { status: 'OK', peerId: reservation.peerId, limits: verdict.limits }
-    }
-  }
-
-  function hasPlaceFor (caller: string, called: string): boolean {
-    return circuits.claimed < maxCircuits && usage.get(caller).callerCircuits < maxCircuitsPerCaller && usage.get(called).calledCircuits < maxCircuitsPerCalled
-  }
-
-  function claim (caller: string, called: string): () => void {
-    circuits.claim()
-    usage.add(caller, 'callerCircuits', 1)
-    usage.add(called, 'calledCircuits', 1)
-    return () => {
-      circuits.release()
-      usage.add(caller, 'callerCircuits', -1)
-      usage.add(called, 'calledCircuits', -1)
+      const callerAccount = places.accountOf(connection)
+      if (places.judgeCircuit(callerAccount, reservation.account) !== undefined) return { status: 'RESOURCE_LIMIT_EXCEEDED' }
+      return { status: 'OK', peerId: reservation.peerId, limits: verdict.limits, callerAccount, calledAccount: reservation.account }
     }
   }
 
@@ -230,7 +234,8 @@ export function createHopServer (components: HopServerComponents, init: HopServe
     start: async () => {
       node.addEventListener('peer:disconnect', onPeerDisconnect)
       tasks.run('sweep', sweep)
-      await node.handle(HOP_PROTOCOL, handleHop, { maxInboundStreams: maxCircuitsPerCaller + LIMITS.relayPendingHandshakesPerPeerCount, runOnLimitedConnection: false })
+      // libp2p asks for a bound once, the settings can be raised later
+      await node.handle(HOP_PROTOCOL, handleHop, { maxInboundStreams: LIMITS.relayHopStreamCount, runOnLimitedConnection: false })
     },
     drain: async (signal) => {
       isDraining = true
@@ -251,9 +256,17 @@ export function createHopServer (components: HopServerComponents, init: HopServe
     desk,
     usage,
     reservationOf: (peer) => reservations.get(peer, clock.now()),
-    hasPlaceFor,
-    claim,
-    loadPermille: () => Math.min(1000, Math.round(1000 * Math.max(reservations.size / maxReservations, circuits.claimed / maxCircuits))),
+    places,
+    standing,
+    loadPermille: () => Math.min(1000, Math.round(1000 * Math.max(reservations.size / bounds.maxReservations, circuits.claimed / bounds.maxCircuits, quotas.rateShare()))),
+    configure: (next) => { bounds = completeBounds(next) },
+    reservedPeers: () => reservations.list().map(({ peerId }) => peerId),
+    endBarred: () => {
+      circuits.endBarred()
+      const ended = reservations.list().filter(standing.isReservationBarred).map(({ peerId }) => peerId)
+      for (const peerId of ended) reservations.remove(peerKey(peerId.toMultihash().bytes))
+      return ended
+    },
     get reservationCount () { return reservations.size },
     get circuitCount () { return circuits.size }
   }

@@ -1,4 +1,11 @@
 /** Bootstrap and relay daemon: circuit relay v2 hop server, private DHT server, health, configuration. */
 export * from './admission.ts'
+export type { AdmissionMode, AdmissionPolicy } from './admission-lists.ts'
 export * from './config.ts'
+export * from './config-file.ts'
 export * from './daemon.ts'
+export type { PeerView, ReloadState, RelayStatus } from './operator-views.ts'
+export type { QuotaSettings, Quotas } from './quota-book.ts'
+export type { ReachReport, ReachState } from './reach-check.ts'
+export { loadConfig } from './reload.ts'
+export { createSwitchLogger } from './switch-logger.ts'

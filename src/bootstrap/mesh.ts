@@ -7,6 +7,11 @@ import type { Clock, Logger, Startable } from '../base/index.ts'
 /** What the mesh uses. */
 export interface MeshComponents { node: Pick<Libp2p, 'dial'>, clock: Clock, log: Logger, random: () => number }
 
+/** The PeerId at the end of a multiaddr, as text. */
+export function peerIdOfAddress (address: string): string {
+  return address.slice(address.lastIndexOf('/') + 1)
+}
+
 /** Creates the mesh; `start` needs a started host. `peers` are multiaddrs with their PeerId. */
 export function createMesh ({ node, clock, log, random }: MeshComponents, init: { peers: readonly string[] }): Startable {
   const tasks = createTaskOwner(log)

@@ -5,8 +5,7 @@
 import type { Socket } from 'node:net'
 import { LIMITS } from '../base/index.ts'
 import type { BufferPool, Clock, Timer } from '../base/index.ts'
-import type { ByteRate } from './byte-rate.ts'
-import type { Circuit, CircuitEnd } from './circuit.ts'
+import type { Circuit, CircuitEnd, StartFlow } from './circuit.ts'
 import type { CircuitLimits } from './hop-messages.ts'
 import { createSpliceLeg } from './splice-leg.ts'
 import type { SpliceCopy, SpliceLeg } from './splice-leg.ts'
@@ -29,7 +28,7 @@ export interface SpliceCopyComponents {
 export interface SpliceEnd {
   socket: Socket
   /** Bounds what this peer sends. */
-  rate?: ByteRate | undefined
+  flow?: StartFlow | undefined
   /** Counts what this peer sends. */
   onSent?: ((byteCount: number) => void) | undefined
 }
@@ -85,7 +84,8 @@ export function joinSplice (components: SpliceCopyComponents, init: SpliceCopyIn
   }
 
   function createLeg (end: SpliceEnd, sink: () => SpliceLeg): SpliceLeg {
-    const { rate, onSent } = end
+    const { onSent } = end
+    const flow = end.flow?.(() => { finish('quota', 'reset') })
     let sentBytes = 0
 
     function goOn (): void { leg.release() }
@@ -107,13 +107,13 @@ export function joinSplice (components: SpliceCopyComponents, init: SpliceCopyIn
         onSent?.(bytes.length)
         const to = sink()
         to.write(bytes, onWritten)
-        if (rate?.charge(bytes.length, goOn) === false) leg.hold()
+        if (flow?.charge(bytes.length, goOn) === false) leg.hold()
         return to.isDrained()
       },
       onEnd: () => { conclude('finished') },
       onClose
     })
-    if (rate !== undefined) cleanups.push(() => { rate.cancel(goOn) })
+    if (flow !== undefined) cleanups.push(flow.end)
     return leg
   }
 

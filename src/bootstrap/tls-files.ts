@@ -1,8 +1,8 @@
 /** The certificate and key of a relay that takes WebSockets in TLS itself. */
-import { readFileSync } from 'node:fs'
+import { readFileSync, statSync } from 'node:fs'
 import { createSecureContext } from 'node:tls'
 import { CarrierError, errorMessage } from '../base/index.ts'
-import type { BootstrapConfig } from './config.ts'
+import type { BootstrapConfig, TlsFiles } from './config.ts'
 
 /**
  * Reads the files, in PEM; undefined when none are configured.
@@ -29,5 +29,19 @@ function readPem (path: string): string {
     return readFileSync(path, 'utf8')
   } catch (err) {
     throw new CarrierError('ERR_CONFIG', `the TLS file ${path} cannot be read: ${errorMessage(err)}`, { cause: err })
+  }
+}
+
+/** What tells one state of the files from the next without reading them; undefined when one is missing at this moment. */
+export function tlsFingerprint (tls: TlsFiles): string | undefined {
+  try {
+    return [tls.certificateFile, tls.keyFile].map((path) => {
+      // of them only ctime tells that a file may be read now, or that its mtime was set back
+      const { ctimeMs, mtimeMs, size, ino } = statSync(path)
+      return `${ino}:${size}:${mtimeMs}:${ctimeMs}`
+    }).join(' ')
+  } catch {
+    // it is being replaced: the next look finds it
+    return undefined
   }
 }

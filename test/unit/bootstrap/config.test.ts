@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { describe, test } from 'node:test'
-import { errorCode, errorMessage } from '../../../src/base/index.ts'
+import { errorCode, errorMessage, LIMITS } from '../../../src/base/index.ts'
 import {
   BOOTSTRAP_DEFAULTS, composeConfig, parseAnnouncedPort, parseBootstrapConfig, parseHealthAddress, parseListenAddress, parseSpliceAddress, spliceAddresses
 } from '../../../src/bootstrap/index.ts'
+import { compareConfigs, compareFiles, mergeConfigs } from '../../../src/bootstrap/config-change.ts'
+import type { FileContents } from '../../../src/bootstrap/config-change.ts'
 
 const EXAMPLE = new URL('../../../deploy/carrier-bootstrap.toml', import.meta.url)
 
@@ -57,6 +59,43 @@ splice_copy = "public"
     assert.equal(settings.listen?.length, 2)
   })
 
+  test('quotas and bounds of connections arrive in their unit; what is not named keeps its default', () => {
+    const { quotas, connections } = parseBootstrapConfig('[quotas]\nbytes_per_second = 8000000\n[quotas.stranger]\ncircuits = 3\n[quotas.friend]\nbytes_per_day = 5000\n[connections]\nmax_pending = 7\n', 'relay.toml')
+    assert.deepEqual(quotas, { bytesPerSecond: 8_000_000, stranger: { reservations: LIMITS.relayReservationsPerSourceCount, circuits: 3 }, strangers: {}, member: {}, friend: { bytesPerDay: 5000 } })
+    assert.deepEqual(connections, { perSourcePerSecond: LIMITS.relayConnectionsPerSecondCount, maxPending: 7 })
+  })
+
+  test('no source gets all places, and where somebody is listed, all strangers together do not either', () => {
+    const compose = (text: string): ReturnType<typeof composeConfig> => composeConfig('/data', [parseBootstrapConfig(text, 'relay.toml')])
+    const { stranger, strangers } = compose('').quotas
+    assert.ok((stranger.circuits ?? Infinity) <= LIMITS.relayCircuitCount / 8 && (stranger.reservations ?? Infinity) <= LIMITS.relayReservationCount / 8)
+    assert.deepEqual(strangers, {}, 'nobody to leave them to')
+    const friends = '[admission]\nfriends = ["12D3KooWK99VoVxNE7XzyBwXEzW7xhK7Gpv85r9F3V3fyKSUKPH5"]\n'
+    assert.deepEqual(compose(friends).quotas.strangers, { reservations: 3584, circuits: 7168 })
+    assert.deepEqual(compose('[admission]\nmembers_file = "/members"\n[relay]\nmax_reservations = 80\nmax_circuits = 1\n').quotas.strangers, { reservations: 70, circuits: 1 })
+    assert.deepEqual(compose(`${friends}[quotas.strangers]\ncircuits = 9000\nbytes_per_day = 5000\n`).quotas.strangers, { reservations: 3584, circuits: 9000, bytesPerDay: 5000 })
+  })
+
+  test('of a new configuration everything but bound sockets and places changes while a relay runs', () => {
+    const old = composeConfig('/data', [])
+    const next = composeConfig('/other', [parseBootstrapConfig('listen = ["/ip4/127.0.0.1/tcp/9"]\nsplice = "off"\ndrain_seconds = 1\nlog_level = "warn"\n[admission]\nallow = ["12D3KooWK99VoVxNE7XzyBwXEzW7xhK7Gpv85r9F3V3fyKSUKPH5"]\n[relay]\ncircuit_data_bytes = 5\n', 'relay.toml')])
+    assert.deepEqual(compareConfigs(old, next), { changed: ['log_level', 'admission', 'quotas', 'drain_seconds', 'relay.circuit_…'], needRestart: ['data_dir', 'listen', 'splice'] })
+    assert.deepEqual(compareConfigs(old, old), { changed: [], needRestart: [] })
+    const merged = mergeConfigs(old, next)
+    assert.deepEqual([merged.dataDirectory, merged.listen, merged.drainMs], ['/data', old.listen, 1000])
+  })
+
+  test('other lists or another certificate in files of the same name are told', () => {
+    const contents = (allow: string[], cert: string | undefined): FileContents => ({
+      admission: { mode: 'members', callers: 'anyone', lists: { allow: new Set(allow), members: new Set(), friends: new Set() } },
+      tls: cert === undefined ? undefined : { cert, key: 'key' }
+    })
+    assert.deepEqual(compareFiles(contents(['a', 'b'], 'one'), contents(['b', 'a'], 'one')), [])
+    assert.deepEqual(compareFiles(contents(['a'], 'one'), contents(['b'], 'one')), ['admission'])
+    assert.deepEqual(compareFiles(contents(['a'], 'one'), contents(['a'], 'two')), ['tls'])
+    assert.deepEqual(compareFiles(contents(['a'], undefined), contents([], 'two')), ['admission', 'tls'])
+  })
+
   test('unknown keys and wrong values are refused with file and line', () => {
     assert.match(refusal('listen = []\n'), /^relay\.toml:1: listen: /)
     assert.match(refusal('\n\nnonsense = 1\n'), /^relay\.toml:3: nonsense: unknown key$/)
@@ -67,6 +106,10 @@ splice_copy = "public"
     assert.match(refusal('log_level = "loud"\n'), /^relay\.toml:1: log_level: /)
     assert.match(refusal('splice = "4002"\n'), /^relay\.toml:1: splice: .*HOST:PORT/)
     assert.match(refusal('announce_splice = 0\n'), /^relay\.toml:1: announce_splice: /)
+    assert.match(refusal('[quotas.members]\n'), /^relay\.toml:1: quotas\.members: unknown key$/)
+    assert.match(refusal('[quotas.stranger]\n\nbytes_per_second = "many"\n'), /^relay\.toml:3: quotas\.stranger\.bytes_per_second: /)
+    assert.match(refusal('[admission]\nmode = "closed"\n'), /^relay\.toml:2: admission\.mode: /)
+    assert.match(refusal('[connections]\nmax_pending = 0\n'), /^relay\.toml:2: connections\.max_pending: /)
     assert.match(refusal('[relay]\nsplice_copy = "fast"\n'), /^relay\.toml:2: relay\.splice_copy: /)
   })
 

@@ -1,13 +1,14 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { generateKeyPairFromSeed } from '@libp2p/crypto/keys'
-import type { Connection, Stream, StreamHandler } from '@libp2p/interface'
+import type { Connection, Stream, StreamHandler, StreamHandlerOptions } from '@libp2p/interface'
 import { peerIdFromPrivateKey } from '@libp2p/peer-id'
 import { multiaddr } from '@multiformats/multiaddr'
-import { createMetrics, encodeFrame, silentLogger } from '../../../src/base/index.ts'
+import { LIMITS, createMetrics, encodeFrame, silentLogger } from '../../../src/base/index.ts'
 import { admitAll } from '../../../src/bootstrap/admission.ts'
 import { createHopServer } from '../../../src/bootstrap/hop-server.ts'
 import type { HopServerComponents } from '../../../src/bootstrap/hop-server.ts'
+import { createQuotaBook } from '../../../src/bootstrap/quota-book.ts'
 import { createFakeClock } from '../../support/fake-clock.ts'
 
 const RESERVE = encodeFrame(Uint8Array.from([0x08, 0x00]))
@@ -35,16 +36,22 @@ test('a refresh whose answer cannot be sent leaves the reservation that its hold
   const remotePeer = peerIdFromPrivateKey(await generateKeyPairFromSeed('Ed25519', new Uint8Array(32).fill(2)))
   const connection = { id: 'c', remotePeer, remoteAddr: multiaddr('/ip4/203.0.113.1/tcp/1') } as unknown as Connection
   let ask: StreamHandler = () => {}
+  let maxInboundStreams = 0
   const node = Object.assign(new EventTarget(), {
     peerId: peerIdFromPrivateKey(privateKey),
-    handle: async (_protocol: string, handler: StreamHandler) => { ask = handler },
+    handle: async (_protocol: string, handler: StreamHandler, options: StreamHandlerOptions) => {
+      ask = handler
+      maxInboundStreams = options.maxInboundStreams ?? 0
+    },
     unhandle: async () => {},
     getConnections: () => [connection],
     getMultiaddrs: () => []
   }) as unknown as HopServerComponents['node']
   const clock = createFakeClock()
-  const hop = createHopServer({ node, privateKey, admit: admitAll(undefined), clock, log: silentLogger, metrics: createMetrics() })
+  const hop = createHopServer({ node, privateKey, admit: admitAll(undefined), quotas: createQuotaBook(clock, { friend: {}, member: {}, stranger: {}, strangers: {} }), classOf: () => 'stranger', clock, log: silentLogger, metrics: createMetrics() }, { maxCircuitsPerCaller: 1 })
   await hop.start()
+  // libp2p is told once, the settings may be raised later: as far as they go
+  assert.ok(maxInboundStreams >= 100_000 + LIMITS.relayPendingHandshakesPerPeerCount)
   await ask(makeStream(false), connection)
   assert.equal(hop.reservationCount, 0)
   await ask(makeStream(true), connection)

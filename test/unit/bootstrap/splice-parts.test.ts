@@ -18,7 +18,7 @@ test('I8: a pool gives no more than its bytes, and takes buffers back', () => {
 
 test('a rate lets a burst pass, then holds, and wakes all who wait once there is room', async () => {
   const clock = createFakeClock()
-  const rate = createByteRate(clock, { bytesPerSecond: 1_000_000 })
+  const rate = createByteRate(clock, { bytesPerSecond: () => 1_000_000 })
   const woken: string[] = []
   const wake = { one: () => { woken.push('one') }, two: () => { woken.push('two') } }
   assert.equal(rate.charge(100_000, wake.one), true)
@@ -35,13 +35,25 @@ test('a rate lets a burst pass, then holds, and wakes all who wait once there is
   assert.equal(clock.pendingTimerCount(), 0)
 })
 
+test('a new rate wakes those that waited for the old one', async () => {
+  const settings = { bytesPerSecond: 1000 as number | undefined }
+  const clock = createFakeClock()
+  const accounts = createSpliceAccounts(clock, { bytesPerSecond: () => settings.bytesPerSecond, maxCount: 2 })
+  let wokenCount = 0
+  assert.equal(accounts.of('a').rate.charge(1_000_000, () => { wokenCount++ }), false)
+  settings.bytesPerSecond = undefined
+  accounts.refresh()
+  assert.equal(wokenCount, 1)
+  assert.equal(clock.pendingTimerCount(), 0)
+})
+
 test('I8: accounts are bounded; the one that was not seen for longest goes', () => {
-  const accounts = createSpliceAccounts(createFakeClock(), { bytesPerSecond: undefined, maxCount: 2 })
+  const accounts = createSpliceAccounts(createFakeClock(), { bytesPerSecond: () => undefined, maxCount: 2 })
   accounts.of('a').sentBytes = 1
   accounts.of('b').sentBytes = 2
   accounts.of('a')
   accounts.of('c')
   assert.equal(accounts.size, 2)
   assert.equal(accounts.of('a').sentBytes, 1)
-  assert.equal(accounts.of('a').rate, undefined)
+  assert.equal(accounts.of('a').rate.charge(1e12, () => {}), true, 'no rate, no bound')
 })
