@@ -22,6 +22,7 @@ export const ERRORS = {
   ERR_DUPLICATE_IDENTITY: { exit: 1, http: 409, wire: 12 },
   ERR_RESET: { exit: 1, http: 502, wire: 13 },
   ERR_SUPERSEDED: { exit: 1, http: 409, wire: 14 },
+  ERR_QUOTA: { exit: 1, http: 429, wire: 15 },
   ERR_PEER_OFFLINE: { exit: 4, http: 503, wire: 0 },
   ERR_NO_RELAY: { exit: 1, http: 503, wire: 0 },
   ERR_PROXY: { exit: 1, http: 502, wire: 0 },

@@ -25,9 +25,9 @@ const MODES: Readonly<Record<KeepaliveMode, Keepalive>> = {
   saver: { linkAskMs: LIMITS.saverSessionPingMs, linkLostMs: LIMITS.saverSessionPingMs + LIMITS.saverSessionPongTimeoutMs, connectionPingMs: LIMITS.saverPingMs, connectionSilenceMs: LIMITS.saverSilenceMs }
 }
 
-/** How long something that was asked because the network changed may be silent, milliseconds: five of its round trips, within limits. Pure. */
+/** How long something that was asked because the network changed may be silent, milliseconds: three of its round trips, within limits. Pure. */
 export function networkPatienceMs (rttMs: number | undefined): number {
-  return rttMs === undefined ? LIMITS.networkCheckMs : Math.min(LIMITS.networkCheckMs, Math.max(LIMITS.networkCheckLeastMs, 5 * rttMs))
+  return rttMs === undefined ? LIMITS.networkCheckMs : Math.min(LIMITS.networkCheckMs, Math.max(LIMITS.networkCheckLeastMs, 3 * rttMs))
 }
 
 /** The numbers of a mode; `normal` when none is given. */

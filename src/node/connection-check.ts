@@ -11,7 +11,7 @@ export interface ConnectionCheckComponents {
   ping: (connection: Connection, signal: AbortSignal) => Promise<number>
 }
 
-/** Asks a connection; one that does not answer within five of its round trips, LIMITS.networkCheckMs at most, is ended. Asked again meanwhile, it is asked once. */
+/** Asks a connection; one that does not answer within three of its round trips, LIMITS.networkCheckMs at most, is ended. Asked again meanwhile, it is asked once. */
 export type ConnectionCheck = (connection: Connection, rttMs: number | undefined) => void
 
 /** A process that stood still finds the end of the wait before the answer, which is still to be read. */

@@ -38,7 +38,8 @@ export function createConnectionDesk (components: ConnectionDeskComponents): Con
     // closed by the other side while its key was still checked: no 'close' event follows, so nothing of it may be noted
     if (connection.status !== 'open') return
     const peer = connection.remotePeer
-    if (peers.isRelay(peer)) return
+    // a relay of a friend is only dialled: what comes from it is from a device like others
+    if (connection.direction === 'inbound' ? peers.isListedRelay(peer) : peers.isRelay(peer)) return
     const device = peers.deviceOf(peer)
     if (device === undefined) {
       connection.abort(new CarrierError('ERR_WEAK_KEY', 'the key of the peer is not admitted'))

@@ -27,7 +27,7 @@ export interface GaterComponents {
  */
 export function createGater (components: GaterComponents): ConnectionGater {
   const { relays, levelOf, limits, onRefused } = components
-  const { isRelay, deviceOf } = components.peers
+  const { isRelay, isListedRelay, deviceOf } = components.peers
   const hosts = createRateLimit(components.clock, LIMITS.inboundPerHostPerSecondCount)
   const knocks = createRateLimit(components.clock, LIMITS.strangerKnocksPerSecondCount)
 
@@ -40,7 +40,8 @@ export function createGater (components: GaterComponents): ConnectionGater {
   }
 
   function denyPeer (peer: PeerId, isInbound: boolean): boolean {
-    if (isRelay(peer)) return false
+    // a relay of a friend is dialled and dials nobody
+    if (isInbound ? isListedRelay(peer) : isRelay(peer)) return false
     const device = deviceOf(peer)
     if (device === undefined) {
       onRefused(peer, 'weak-key')
@@ -58,7 +59,8 @@ export function createGater (components: GaterComponents): ConnectionGater {
   }
 
   return {
-    denyDialPeer: (peer) => !isRelay(peer),
+    // relays of friends are not dialled by libp2p: it would try all addresses that anybody told of them
+    denyDialPeer: (peer) => !isListedRelay(peer),
     denyDialMultiaddr: (address) => !isRelayAddress(address),
     // libp2p's own rate limit takes all circuits of a relay for one host: strangers could use up the friends' share (see below)
     denyInboundConnection: ({ remoteAddr }) => {
@@ -68,7 +70,7 @@ export function createGater (components: GaterComponents): ConnectionGater {
     denyInboundEncryptedConnection: (peer) => denyPeer(peer, true),
     denyOutboundEncryptedConnection: (peer) => denyPeer(peer, false),
     denyInboundRelayedConnection: (relay, peer) => {
-      if (!isRelay(relay)) {
+      if (!isListedRelay(relay)) {
         onRefused(relay, 'unlisted-relay')
         return true
       }

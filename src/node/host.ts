@@ -3,7 +3,7 @@ import type { Connection, Libp2p, Listener, Transport } from '@libp2p/interface'
 import { multiaddr } from '@multiformats/multiaddr'
 import type { Multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p } from 'libp2p'
-import { CarrierError, errorMessage } from '../base/index.ts'
+import { CarrierError } from '../base/index.ts'
 import { createLibp2pConfig } from './libp2p-config.ts'
 import type { Internals, Libp2pConfigInit } from './libp2p-config.ts'
 
@@ -14,10 +14,8 @@ export interface Host {
   dialAddress: (address: Multiaddr, signal: AbortSignal) => Promise<Connection>
   /** A listener for circuits; the caller closes it. */
   createCircuitListener: () => Listener
-  /** True when the relay behind `circuit` says that it holds no reservation of ours. @throws when it could not be asked */
-  isReservationGone: (circuit: Multiaddr, signal: AbortSignal) => Promise<boolean>
-  /** Multiaddrs of the open listening sockets. */
-  listening: () => string[]
+  /** A listener for TCP connections; the caller closes it. Not libp2p's own list of listeners: what is in there cannot be changed later. */
+  createTcpListener: () => Listener
 }
 
 /** Builds the host without starting it. */
@@ -29,27 +27,17 @@ export async function createHost (init: Libp2pConfigInit): Promise<Host> {
     return internals.transportManager.dial(address, { signal, upgrader: internals.upgrader })
   }
 
-  function circuitTransport (): Transport {
-    const transport = internals.transportManager.getTransports().find((one) => one.listenFilter([multiaddr('/p2p-circuit')]).length > 0)
-    if (transport === undefined) throw new CarrierError('ERR_INTERNAL', 'libp2p has no circuit transport')
+  /** The transport that listens on addresses like this one. */
+  function transportFor (address: string): Transport {
+    const transport = internals.transportManager.getTransports().find((one) => one.listenFilter([multiaddr(address)]).length > 0)
+    if (transport === undefined) throw new CarrierError('ERR_INTERNAL', `libp2p has no transport for ${address}`)
     return transport
   }
 
   return {
     libp2p,
     dialAddress,
-    createCircuitListener: () => circuitTransport().createListener({ upgrader: internals.upgrader }),
-    isReservationGone: async (circuit, signal) => {
-      // A circuit to ourselves ends at "cannot dial self" when the relay joined it, so the whole way was tried.
-      try {
-        const connection = await dialAddress(circuit.encapsulate(`/p2p/${libp2p.peerId.toString()}`), signal)
-        await connection.close()
-        return false
-      } catch (err) {
-        if (signal.aborted) throw err
-        return /NO_RESERVATION/.test(errorMessage(err))
-      }
-    },
-    listening: () => internals.transportManager.getListeners().flatMap((listener) => listener.getAddrs()).map(String).filter((text) => !text.includes('/p2p-circuit'))
+    createCircuitListener: () => transportFor('/p2p-circuit').createListener({ upgrader: internals.upgrader }),
+    createTcpListener: () => transportFor('/ip4/127.0.0.1/tcp/0').createListener({ upgrader: internals.upgrader })
   }
 }

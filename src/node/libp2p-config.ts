@@ -34,7 +34,6 @@ export interface Internals {
   transportManager: {
     dial: Transport['dial']
     getTransports: () => Transport[]
-    getListeners: () => Array<{ getAddrs: () => Array<{ toString: () => string }> }>
   }
   upgrader: Parameters<Transport['createListener']>[0]['upgrader']
 }
@@ -42,7 +41,6 @@ export interface Internals {
 /** What the configuration depends on. */
 export interface Libp2pConfigInit {
   privateKey: PrivateKey
-  listen: readonly string[]
   gater: ConnectionGater
   secureChannel: SecureChannel
   muxers: StreamMuxers
@@ -59,7 +57,8 @@ export function createLibp2pConfig (init: Libp2pConfigInit): Libp2pOptions<HostS
     privateKey: init.privateKey,
     nodeInfo: { name: 'carrier', version: '1', userAgent: AGENT },
     addresses: {
-      listen: [...init.listen],
+      // the node listens itself (listeners.ts): libp2p cannot listen elsewhere later
+      listen: [],
       // strangers learn relay addresses only; friends are told the others inside the auth handshake
       announceFilter: (addresses) => addresses.filter((address) => address.getComponents().some((part) => part.name === 'p2p-circuit'))
     },
@@ -72,8 +71,8 @@ export function createLibp2pConfig (init: Libp2pConfigInit): Libp2pOptions<HostS
     connectionEncrypters: [init.secureChannel.encrypter],
     streamMuxers: [init.muxers.factory],
     connectionGater: init.gater,
-    // relays are the supervisor's affair and never stop a start; a port that cannot be opened does
-    transportManager: { faultTolerance: init.listen.length === 0 ? FaultTolerance.NO_FATAL : FaultTolerance.FATAL_ALL },
+    // relays are the supervisor's affair and never stop a start
+    transportManager: { faultTolerance: FaultTolerance.NO_FATAL },
     // liveness is the muxer's keepalive and the silence watch, see stream-muxer.ts: a ping stream per connection costs 50 times as much
     connectionMonitor: { enabled: false },
     connectionManager: {

@@ -22,6 +22,8 @@ export interface LinkPortComponents {
 /** The port, and tickets for it. */
 export interface LinkPort extends Startable, Pick<CarrierNode, 'issueLinkTicket'> {
   setHandler: (handler: LinkSocketHandler) => void
+  /** Listens where it is to listen now: new hosts on the same port, gone ones no more. Sockets that came in stay. */
+  rebind: () => Promise<void>
   /** The bound port; undefined while it does not listen. */
   readonly port: number | undefined
 }
@@ -43,9 +45,11 @@ export function createLinkPort (components: LinkPortComponents, init: () => Link
     onRefused: (reason) => { components.sockets.add(1, { result: reason }) },
     onTicket: (socket, ticket) => receive(socket, ticket)
   }, { preface: LINK_PREFACE })
-  let servers: Server[] = []
-  /** Starts and stops so far. */
-  let runCount = 0
+  /** By host. */
+  const servers = new Map<string, Server>()
+  let isStarted = false
+  /** Changes of what listens, one after the other. */
+  let last: Promise<void> = Promise.resolve()
   let port: number | undefined
   let handler: LinkSocketHandler | undefined
 
@@ -93,8 +97,9 @@ export function createLinkPort (components: LinkPortComponents, init: () => Link
   }
 
   async function listenSomewhere (host: string, wantedPort: number): Promise<void> {
+    let server: Server
     try {
-      servers.push(await listen(host, port ?? wantedPort))
+      server = await listen(host, port ?? wantedPort)
     } catch (err) {
       if (port !== undefined || wantedPort === 0) {
         log.warn('the link port does not listen on one address of this machine', { host, reason: errorMessage(err) })
@@ -104,15 +109,30 @@ export function createLinkPort (components: LinkPortComponents, init: () => Link
       await listenSomewhere(host, 0)
       return
     }
-    port ??= (servers.at(-1)?.address() as AddressInfo | undefined)?.port
+    servers.set(host, server)
+    port ??= (server.address() as AddressInfo | null)?.port
   }
 
-  function closeListeners (): void {
-    const closing = servers
-    servers = []
-    port = undefined
-    // sockets that were handed up are their owners'; only the listeners are closed here
-    for (const server of closing) server.close()
+  /** Sockets that were handed up are their owners'; only listeners are closed here. */
+  function closeOthers (hosts: readonly string[]): void {
+    for (const [host, server] of [...servers]) {
+      if (hosts.includes(host)) continue
+      servers.delete(host)
+      server.close()
+    }
+    // a port that nothing holds is not ours any more
+    if (servers.size === 0) port = undefined
+  }
+
+  async function bind (): Promise<void> {
+    last = last.then(async () => {
+      if (!isStarted) return
+      const where = init()
+      // the port is kept while it moves: tickets for it are on their way
+      for (const host of where.hosts) if (isStarted && !servers.has(host)) await listenSomewhere(host, where.port)
+      closeOthers(isStarted ? where.hosts : [])
+    })
+    await last
   }
 
   return {
@@ -125,21 +145,15 @@ export function createLinkPort (components: LinkPortComponents, init: () => Link
       if (port === undefined || handler === undefined) return undefined
       return { port, ticket: issue(device) }
     },
+    rebind: bind,
     start: async () => {
-      const where = init()
-      const own = ++runCount
-      for (const host of where.hosts) {
-        await listenSomewhere(host, where.port)
-        // it was stopped meanwhile
-        if (own !== runCount) {
-          closeListeners()
-          return
-        }
-      }
+      isStarted = true
+      await bind()
     },
     stop: async () => {
-      runCount++
-      closeListeners()
+      isStarted = false
+      await last
+      closeOthers([])
       door.closeAll()
       issued.clear()
     }

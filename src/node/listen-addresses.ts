@@ -9,11 +9,14 @@ export type ListenMode = 'none' | 'lan' | 'mapped' | 'public'
 /** Interfaces as `os.networkInterfaces()` gives them. */
 export type Interfaces = NodeJS.Dict<NetworkInterfaceInfo[]>
 
-/** Multiaddrs to listen on. `none`: nothing. `lan`: private addresses only (with `loopback` also this machine's own). `mapped`, `public`: every interface. */
-export function listenMultiaddrs (mode: ListenMode, port: number, interfaces: Interfaces, loopback = false): string[] {
+/**
+ * IP addresses to listen on. `none`: nothing. `lan`: private addresses only, IPv6 ones in fc00::/7 too (with `loopback` also
+ * this machine's own). `mapped`, `public`: every interface, IPv4 and IPv6. Link-local ones are never told to anybody.
+ */
+export function listenHosts (mode: ListenMode, interfaces: Interfaces, loopback = false): string[] {
   if (mode === 'none') return []
-  if (mode === 'lan') return hosts(interfaces).filter((host) => isPrivateHost(host) || (loopback && isLoopbackHost(host))).map((host) => tcpMultiaddr(host, port))
-  return [tcpMultiaddr('0.0.0.0', port), tcpMultiaddr('::', port)]
+  if (mode === 'lan') return [...new Set(hosts(interfaces).filter((host) => isPrivateHost(host) || (loopback && isLoopbackHost(host))))]
+  return ['0.0.0.0', '::']
 }
 
 /**
@@ -43,6 +46,7 @@ function hostOf (text: string): string {
   return multiaddr(text).getComponents()[0]?.value ?? ''
 }
 
-function tcpMultiaddr (host: string, port: number): string {
+/** A multiaddr of a TCP port. */
+export function tcpMultiaddr (host: string, port: number): string {
   return `/${host.includes(':') ? 'ip6' : 'ip4'}/${host}/tcp/${port}`
 }

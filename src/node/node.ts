@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto'
 import { networkInterfaces } from 'node:os'
 import type { PeerId } from '@libp2p/interface'
+import { peerIdFromString } from '@libp2p/peer-id'
 import { CarrierError, createEmitter, createTaskOwner, errorMessage, LIMITS, toHex } from '../base/index.ts'
 import type { Clock, KeepaliveMode, Logger, Metrics, TaskOwner } from '../base/index.ts'
 import { peerIdFromDid } from '../identity/index.ts'
@@ -12,16 +13,17 @@ import { createAuthGate } from './auth-gate.ts'
 import type { AuthenticatedConnection } from './auth-gate.ts'
 import { createConnectionCheck } from './connection-check.ts'
 import { createConnectionDesk } from './connection-desk.ts'
+import { checkDataPort } from './data-port-check.ts'
+import type { DataPortAnswer } from './data-port-check.ts'
 import { createDialer } from './dialer.ts'
 import type { AddressStore } from './dialer.ts'
+import type { DhtClient } from './dht-client.ts'
 import { createGater } from './gater.ts'
 import { createHost } from './host.ts'
 import type { Host } from './host.ts'
 import { createInboundLimits } from './inbound-limits.ts'
 import { createLinkDialer } from './link-dialer.ts'
-import { createLinkPort } from './link-port.ts'
-import { announcedMultiaddrs, listenMultiaddrs } from './listen-addresses.ts'
-import type { ListenMode } from './listen-addresses.ts'
+import type { Interfaces, ListenMode } from './listen-addresses.ts'
 import { createNodeMetrics } from './metrics.ts'
 import { createNetworkWatch } from './network-watch.ts'
 import { createOutboundStreams } from './outbound-streams.ts'
@@ -32,7 +34,12 @@ import { pingConnection } from './ping.ts'
 import { createProtocolDoor } from './protocol-door.ts'
 import { parseRelayAddresses } from './relay-address.ts'
 import { createPuncher } from './punch.ts'
+import { createReach } from './reach.ts'
+import { ADDRESSES_PROTOCOL } from './reach-news.ts'
 import { createRelayEndpoints } from './relay-endpoints.ts'
+import { createRelayHintParts } from './relay-hints-parts.ts'
+import type { RelayRecordBook } from './relay-hints-source.ts'
+import { createRelayProbe } from './relay-probe.ts'
 import { createRelaySupervisor } from './relay-supervisor.ts'
 import { createSecureChannel } from './secure-channel.ts'
 import { createSpliceClient } from './splice-client.ts'
@@ -55,6 +62,12 @@ export interface NodeComponents {
   onStranger: (peerId: string) => void
   /** Direct addresses of friends; kept in memory when absent. */
   addressStore?: AddressStore
+  /** What devices said of their relays; without it only the listed relays are used. */
+  relayRecords?: RelayRecordBook
+  /** Friends' devices, the most important first: those are looked for on the local network. Absent: nobody is. */
+  friends?: () => Did[]
+  /** The addresses of this machine; as the operating system has them when absent. */
+  interfaces?: () => Interfaces
 }
 
 /** How a node is set up. */
@@ -75,7 +88,13 @@ export interface NodeInit {
 }
 
 /** A node, and what is wrong with its set-up in plain sentences. */
-export interface Node extends CarrierNode { problems: () => string[] }
+export interface Node extends CarrierNode {
+  problems: () => string[]
+  /** Values in the private DHT of the listed relays. */
+  dht: DhtClient
+  /** Whether the data port of a relay answers from here. @throws CarrierError saying why it does not */
+  checkDataPort: (relayPeerId: string, signal?: AbortSignal) => Promise<DataPortAnswer>
+}
 
 /**
  * Creates a node; nothing is opened before `start`, which never waits for a relay.
@@ -90,14 +109,16 @@ export function createNode (components: NodeComponents, init: NodeInit): Node {
   const addressStore = components.addressStore ?? createAddressMemory()
   const upstream = createUpstream(clock, init.upstream ?? {})
   const limits = createInboundLimits()
-  const peers = createPeerDirectory(relays)
+  const peers = createPeerDirectory(relays, (peerId) => friendRelays.pool.isBorrowed(peerId))
   let tasks: TaskOwner = createTaskOwner(log)
   let running: { host: Host, muxers: StreamMuxers } | undefined
 
   const metrics = createNodeMetrics(components.metrics, {
     connections: () => gate.all().length,
     strangers: () => limits.strangerCount(),
-    reserved: () => supervisor.statuses().filter((status) => status.state === 'reserved').length
+    reserved: () => supervisor.statuses().filter((status) => status.state === 'reserved').length,
+    leaving: () => relays.filter((relay) => supervisor.isLeaving(relay.peerId)).length,
+    loadPermille: () => Math.max(0, ...supervisor.statuses().map((status) => status.state === 'reserved' ? status.loadPermille ?? 0 : 0))
   })
 
   const gate = createAuthGate({
@@ -112,7 +133,10 @@ export function createNode (components: NodeComponents, init: NodeInit): Node {
   }, {
     onPassed: (entry) => {
       metrics.auths.add(1, { result: 'ok' })
-      if (levelOf(entry.device) === 'friend') remember(entry)
+      if (levelOf(entry.device) === 'friend') {
+        remember(entry)
+        reach.consider(entry.device)
+      }
       log.debug('peer authenticated', { device: entry.device, direction: entry.connection.direction })
       emitter.emit('peer:authenticated', { peer: describe(entry), direction: entry.connection.direction })
     },
@@ -133,24 +157,21 @@ export function createNode (components: NodeComponents, init: NodeInit): Node {
     clock,
     log,
     tasks: () => tasks,
-    isRelay: (peerId) => relays.some((relay) => relay.peerId === peerId),
+    isRelay: (peerId) => isListed(peerId) || friendRelays.pool.isBorrowed(peerId),
     endpoints,
     levelOf,
-    splices: metrics.splices
+    splices: metrics.splices,
+    onDrain: (relayPeerId, withinMs) => { supervisor.noteDrain(relayPeerId, withinMs) }
   })
-  const linkPort = createLinkPort({ clock, log, levelOf, sockets: metrics.linkSockets }, () => ({
-    hosts: [...new Set(listenMultiaddrs(init.listen, init.port, networkInterfaces(), init.loopback).map((text) => text.split('/')[2] ?? ''))],
-    port: init.port === 0 ? 0 : init.port + 1
-  }))
   const puncher = createPuncher({
     clock,
     log,
     random: Math.random,
     // nothing is in between on one machine
-    observers: () => running === undefined || init.punch === false ? [] : splices.observers().filter((relayPeerId) => !isLoopbackHost(endpoints.ipOf(relayPeerId) ?? '')),
+    observers: () => running === undefined || init.punch === false ? [] : splices.observers().filter((relayPeerId) => isListed(relayPeerId) && !isLoopbackHost(endpoints.ipOf(relayPeerId) ?? '')),
     askObserve: splices.askObserve,
-    relayHosts: () => relays.flatMap((relay) => [endpoints.ipOf(relay.peerId) ?? [], relay.text.split('/')[2] ?? []].flat()),
-    interfaces: networkInterfaces,
+    relayHosts,
+    interfaces: readInterfaces,
     mayDialDirectly: upstream.mayDialDirectly
   }, { mayUseLan: init.listen !== 'none', mayUseLoopback: init.loopback === true })
   const linkDialer = createLinkDialer({ clock, tasks: () => tasks, connectionsOf: gate.connectionsOf, levelOf })
@@ -171,18 +192,22 @@ export function createNode (components: NodeComponents, init: NodeInit): Node {
 
   const desk = createConnectionDesk({ clock, peers, levelOf, limits, gate, onRefused, abortStreams: door.abortAll })
 
+  const relayProbe = createRelayProbe(host)
   const supervisor = createRelaySupervisor({
     host,
     clock,
     log,
     attempts: metrics.relayAttempts,
+    probes: metrics.relayProbes,
+    probe: relayProbe.probe,
+    askLoad: splices.askLoad,
     ping: async (connection, signal) => pingConnection(clock, connection, signal),
     random: Math.random,
     onState: (status) => { emitter.emit('relay:state', status) }
   }, relays)
 
   const checkConnection = createConnectionCheck({ clock, log, tasks: () => tasks, ping: async (connection, signal) => pingConnection(clock, connection, signal) })
-  const networkWatch = createNetworkWatch({ clock, interfaces: networkInterfaces, onChange: networkChanged })
+  const networkWatch = createNetworkWatch({ clock, interfaces: readInterfaces, onChange: networkChanged })
 
   const peerSweep = createPeerSweep({
     node: () => host().libp2p,
@@ -194,6 +219,23 @@ export function createNode (components: NodeComponents, init: NodeInit): Node {
     }
   })
 
+  const friendRelays = createRelayHintParts({
+    host,
+    clock,
+    log,
+    metrics: components.metrics,
+    tasks: () => tasks,
+    levelOf,
+    book: components.relayRecords,
+    interfaces: readInterfaces,
+    relayHosts,
+    upstream,
+    onForgotten: (peerId) => {
+      splices.noteProtocols(peerIdFromString(peerId), [])
+      endpoints.forget(peerId)
+    }
+  }, { relays, ownPeerId: identity.peerId.toString(), mayUseLoopback: init.loopback === true, mayBorrow: init.punch !== false })
+
   const dialer = createDialer({
     host,
     clock,
@@ -201,12 +243,38 @@ export function createNode (components: NodeComponents, init: NodeInit): Node {
     tasks: () => tasks,
     gate,
     levelOf,
-    addressStore: { recall: (device) => addressStore.recall(device).filter((text) => upstream.mayDialDirectly(text.split('/')[2] ?? '')) },
-    isReserved: supervisor.isReserved,
+    addressStore: { recall: (device) => reach.recall(device) },
+    isReserved: (relayPeerId) => supervisor.isReserved(relayPeerId) && !supervisor.isLeaving(relayPeerId),
+    relayOrder: supervisor.dialOrder,
+    hints: friendRelays.hints,
+    pool: friendRelays.pool,
+    resolveRelay: friendRelays.resolveRelay,
     dials: metrics.dials
-  }, { relays, mayUseLan: init.listen !== 'none' || init.loopback === true, mayUseLoopback: init.loopback === true })
+  }, { relays, mayUseLan: true, mayUseLoopback: init.loopback === true })
 
-  const outbound = createOutboundStreams({ clock, gate, dialer, door, levelOf, describe })
+  const outbound = createOutboundStreams({ clock, gate, dialer, door, levelOf, describe, isLeavingRelay: supervisor.isLeaving })
+
+  const reach = createReach({
+    identity,
+    clock,
+    log,
+    metrics,
+    tasks: () => tasks,
+    gate,
+    levelOf,
+    friends: components.friends,
+    interfaces: readInterfaces,
+    addressStore,
+    mayDialDirectly: upstream.mayDialDirectly,
+    relayHosts,
+    dialAddress: async (address, signal) => host().dialAddress(address, signal),
+    openStream: outbound.openStream
+  }, { listen: init.listen, port: init.port, loopback: init.loopback === true })
+  door.register(ADDRESSES_PROTOCOL, { handler: reach.handleNews, levels: ['friend'], maxStreamsPerPeer: 1 })
+
+  function isListed (peerId: string): boolean {
+    return relays.some((relay) => relay.peerId === peerId)
+  }
 
   function host (): Host {
     if (running === undefined) throw new CarrierError('ERR_CLOSED', 'the node is not running')
@@ -234,11 +302,26 @@ export function createNode (components: NodeComponents, init: NodeInit): Node {
     for (const connection of host().libp2p.getConnections()) {
       const device = peers.deviceOf(connection.remotePeer)
       const relay = supervisor.statuses().find((status) => status.peerId === connection.remotePeer.toString())
-      const isOurs = relay !== undefined || (device !== undefined && levelOf(device) === 'friend')
+      const isOurs = peers.isRelay(connection.remotePeer) || (device !== undefined && levelOf(device) === 'friend')
       if (isOurs && pathOf(connection.remoteAddr).path !== 'relayed') checkConnection(connection, relay?.rttMs)
     }
     supervisor.networkChanged()
+    reach.networkChanged()
     emitter.emit('node:network-changed', change)
+  }
+
+  /** The interfaces of this machine; none when it does not tell them. */
+  function readInterfaces (): Interfaces {
+    try {
+      return (components.interfaces ?? networkInterfaces)()
+    } catch {
+      // some machines refuse: the node then listens on nothing in mode lan, and says so
+      return {}
+    }
+  }
+
+  function relayHosts (): string[] {
+    return relays.flatMap((relay) => [endpoints.ipOf(relay.peerId) ?? [], relay.text.split('/')[2] ?? []].flat())
   }
 
   function describe (entry: AuthenticatedConnection): Peer {
@@ -253,7 +336,7 @@ export function createNode (components: NodeComponents, init: NodeInit): Node {
   }
 
   function listenAddresses (): string[] {
-    return running === undefined ? [] : announcedMultiaddrs(running.host.listening(), networkInterfaces())
+    return reach.announced()
   }
 
   async function stop (): Promise<void> {
@@ -264,7 +347,8 @@ export function createNode (components: NodeComponents, init: NodeInit): Node {
     const tasksDone = tasks.stop()
     // a graceful close of the connection would look like an end on every stream of it
     door.abortAll(new CarrierError('ERR_CLOSED', 'the node stops'))
-    await linkPort.stop()
+    friendRelays.pool.stop()
+    await reach.stop()
     await supervisor.stop()
     await peerSweep.stop()
     await tasksDone
@@ -279,7 +363,13 @@ export function createNode (components: NodeComponents, init: NodeInit): Node {
     on: emitter.on,
     handle: (protocol, handler, options) => {
       assertNotRunning()
-      door.register(protocol, { handler, ...options })
+      door.register(protocol, {
+        handler: async (stream, peer) => {
+          if (peer.level === 'friend') reach.meet(peer.device)
+          await handler(stream, peer)
+        },
+        ...options
+      })
     },
     start: async () => {
       if (running !== undefined) return
@@ -303,8 +393,7 @@ export function createNode (components: NodeComponents, init: NodeInit): Node {
       })
       const made = await createHost({
         privateKey: identity.privateKey,
-        listen: listenMultiaddrs(init.listen, init.port, networkInterfaces(), init.loopback),
-        gater: createGater({ clock, relays, peers, levelOf, limits, onRefused }),
+        gater: relayProbe.letSelfIn(createGater({ clock, relays, peers, levelOf, limits, onRefused })),
         secureChannel: { ...secureChannel, encrypter: endpoints.observe(secureChannel.encrypter) },
         muxers,
         upstream
@@ -316,11 +405,15 @@ export function createNode (components: NodeComponents, init: NodeInit): Node {
       running = { host: made, muxers }
       libp2p.addEventListener('connection:open', (event) => { desk.opened(event.detail) })
       libp2p.addEventListener('peer:identify', (event) => { splices.noteProtocols(event.detail.peerId, event.detail.protocols) })
-      libp2p.addEventListener('connection:close', (event) => { desk.closed(event.detail) })
+      libp2p.addEventListener('connection:close', (event) => {
+        desk.closed(event.detail)
+        const device = peers.deviceOf(event.detail.remotePeer)
+        if (device !== undefined && gate.connectionsOf(device).length > 0) reach.consider(device)
+      })
       try {
         await libp2p.handle(AUTH_PROTOCOL, door.enter, { runOnLimitedConnection: true, maxInboundStreams: LIMITS.peerStreamCount, maxOutboundStreams: LIMITS.peerStreamCount })
         await libp2p.start()
-        await linkPort.start()
+        await reach.start(made.createTcpListener)
         await supervisor.start()
         await peerSweep.start()
         networkWatch.start()
@@ -331,14 +424,20 @@ export function createNode (components: NodeComponents, init: NodeInit): Node {
       log.info('node started', { device: identity.did, relays: relays.length, listen: init.listen })
     },
     stop,
-    openStream: outbound.openStream,
+    openStream: async (device, protocol, options) => {
+      const opened = await outbound.openStream(device, protocol, options)
+      if (opened.peer.level === 'friend') reach.meet(device)
+      return opened
+    },
     ping: outbound.ping,
     peer: (device) => {
       const entry = outbound.bestOf(device)
       return entry === undefined ? undefined : describe(entry)
     },
-    isReachable: () => running !== undefined && (supervisor.statuses().some((status) => status.state === 'reserved') || running.host.listening().length > 0),
+    isReachable: () => running !== undefined && (supervisor.statuses().some((status) => status.state === 'reserved') || reach.listening().length > 0),
     relays: () => supervisor.statuses(),
+    isLeavingRelay: supervisor.isLeaving,
+    canAvoidRelay: (relayPeerId) => supervisor.statuses().some(({ peerId, state }) => peerId !== relayPeerId && (state === 'reserved' || state === 'standby') && !supervisor.isLeaving(peerId)),
     listenAddresses,
     openSplice: splices.openSplice,
     canSplice: (relayPeerId) => running !== undefined && splices.canSplice(relayPeerId),
@@ -346,15 +445,17 @@ export function createNode (components: NodeComponents, init: NodeInit): Node {
       assertNotRunning()
       splices.setHandler(handler)
     },
-    issueLinkTicket: linkPort.issueLinkTicket,
+    issueLinkTicket: reach.issueLinkTicket,
     handleLinkSockets: (handler) => {
       assertNotRunning()
-      linkPort.setHandler(handler)
+      reach.setHandler(handler)
     },
     dialLink: linkDialer.dialLink,
     canDialLink: linkDialer.canDialLink,
     canPunch: puncher.canPunch,
     preparePunch: puncher.prepare,
+    dht: friendRelays.dht,
+    checkDataPort: async (relayPeerId, signal) => checkDataPort({ clock, canSplice: (peerId) => running !== undefined && splices.canSplice(peerId), askObserve: splices.askObserve }, relayPeerId, signal),
     disconnect: async (device) => {
       const err = new CarrierError('ERR_CLOSED', 'the connection was ended')
       door.abortAll(err, device)
@@ -364,8 +465,7 @@ export function createNode (components: NodeComponents, init: NodeInit): Node {
     problems: () => {
       const problems: string[] = []
       if (relays.length === 0 && init.listen === 'none') problems.push('no relay is configured and the node does not listen: nobody can reach it; add one with "carrier up --relay MULTIADDR"')
-      if (init.listen === 'mapped') problems.push('listen = mapped: port mapping (UPnP, PCP) is not in this release; the node listens as with "public", so forward the port on the router by hand')
-      if (init.listen !== 'none' && running !== undefined && running.host.listening().length === 0) problems.push(`listen = ${init.listen}: this machine has no address to listen on in this mode`)
+      problems.push(...reach.problems())
       return problems
     }
   }

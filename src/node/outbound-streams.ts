@@ -3,6 +3,7 @@ import { CarrierError, LIMITS, startDeadline } from '../base/index.ts'
 import type { Clock } from '../base/index.ts'
 import type { Did } from '../identity/index.ts'
 import type { AuthenticatedConnection, AuthGate } from './auth-gate.ts'
+import { closeSoon } from './close-connection.ts'
 import type { Dialer } from './dialer.ts'
 import { pathOf } from './path.ts'
 import { pingConnection } from './ping.ts'
@@ -18,21 +19,33 @@ export interface OutboundStreamsComponents {
   door: Pick<ProtocolDoor, 'track'>
   levelOf: (device: Did) => PeerLevel
   describe: (entry: AuthenticatedConnection) => Peer
+  isLeavingRelay: (relayPeerId: string) => boolean
 }
 
 /** Opens streams and pings. */
 export interface OutboundStreams extends Pick<CarrierNode, 'openStream' | 'ping'> {
-  /** The best open connection: direct before relayed, then the newest. */
-  bestOf: (device: Did) => AuthenticatedConnection | undefined
+  /** The best open connection: direct before relayed, then over relays that stay, then the newest. */
+  bestOf: (device: Did, notVia?: readonly string[]) => AuthenticatedConnection | undefined
 }
 
 /** Creates the opener. */
 export function createOutboundStreams (components: OutboundStreamsComponents): OutboundStreams {
   const { clock, gate, dialer, door, describe } = components
 
-  function bestOf (device: Did): AuthenticatedConnection | undefined {
-    const entries = gate.connectionsOf(device)
-    return entries.findLast((entry) => pathOf(entry.connection.remoteAddr).path !== 'relayed') ?? entries.at(-1)
+  function bestOf (device: Did, notVia: readonly string[] = []): AuthenticatedConnection | undefined {
+    const ways = gate.connectionsOf(device)
+      .map((entry) => ({ entry, relayPeerId: pathOf(entry.connection.remoteAddr).relayPeerId, path: pathOf(entry.connection.remoteAddr).path }))
+      .filter(({ relayPeerId }) => relayPeerId === undefined || !notVia.includes(relayPeerId))
+    const best = ways.findLast(({ path }) => path !== 'relayed') ??
+      ways.findLast(({ relayPeerId }) => relayPeerId === undefined || !components.isLeavingRelay(relayPeerId)) ?? ways.at(-1)
+    return best?.entry
+  }
+
+  /** A device is not kept on one connection for each relay that there ever was: those over relays, made by us, that nothing uses go. */
+  function thinOut (device: Did, newest: AuthenticatedConnection): void {
+    const relayed = gate.connectionsOf(device).filter(({ connection }) => pathOf(connection.remoteAddr).path === 'relayed')
+    const unused = relayed.filter(({ connection }) => connection !== newest.connection && connection.direction === 'outbound' && connection.streams.length === 0)
+    for (const { connection } of unused.slice(0, Math.max(0, relayed.length - LIMITS.relayedConnectionCount))) closeSoon(connection)
   }
 
   function assertNotBlocked (device: Did): void {
@@ -55,7 +68,7 @@ export function createOutboundStreams (components: OutboundStreamsComponents): O
     openStream: async (device, protocol, options = {}) => {
       assertNotBlocked(device)
       using deadline = startDeadline(clock, LIMITS.dialTimeoutMs + LIMITS.authTimeoutMs, 'the device did not answer in time', options.signal)
-      const known = bestOf(device)
+      const known = bestOf(device, options.notVia)
       if (known !== undefined) {
         try {
           return await openOn(known, protocol, deadline.signal)
@@ -65,7 +78,10 @@ export function createOutboundStreams (components: OutboundStreamsComponents): O
           if (known.connection.status === 'open') throw err
         }
       }
-      return await openOn(await dialer.connect(device, deadline.signal), protocol, deadline.signal)
+      const entry = await dialer.connect(device, deadline.signal, options.notVia)
+      const opened = await openOn(entry, protocol, deadline.signal)
+      thinOut(device, entry)
+      return opened
     },
     ping: async (device, options = {}) => {
       assertNotBlocked(device)

@@ -58,13 +58,14 @@ export function createProtocolDoor (components: ProtocolDoorComponents): Protoco
 
   function judge (peer: PeerId, protocol: string): NegotiationVerdict {
     const isRelay = components.peers.isRelay(peer)
+    const isListedRelay = components.peers.isListedRelay(peer)
     if (protocol === EXEMPT_PROTOCOLS.identify || protocol === EXEMPT_PROTOCOLS.ping) return 'accept'
     // a circuit from a node that is not a listed relay would make libp2p reserve there
-    if (protocol === EXEMPT_PROTOCOLS.stop) return isRelay ? 'accept' : 'refuse'
+    if (protocol === EXEMPT_PROTOCOLS.stop) return isListedRelay ? 'accept' : 'refuse'
     if (!protocol.startsWith(CARRIER_PREFIX)) return 'unknown'
     const device = components.peers.deviceOf(peer)
     // the only protocol of ours that a relay may open, and that nobody else may
-    if (protocol === SPLICE_PROTOCOL) return isRelay && components.spliceOffers?.isReady() === true ? 'accept' : 'refuse'
+    if (protocol === SPLICE_PROTOCOL) return isListedRelay && components.spliceOffers?.isReady() === true ? 'accept' : 'refuse'
     if (isRelay || device === undefined) return 'refuse'
     if (protocol === AUTH_PROTOCOL) return 'accept'
     return isAllowed(protocol, device) ? 'accept' : 'refuse'
@@ -168,7 +169,7 @@ export function createProtocolDoor (components: ProtocolDoorComponents): Protoco
       components.tasks().run('inbound-stream', async () => {
         if (protocol === SPLICE_PROTOCOL) {
           // asked again: the verdict of the negotiation is not remembered with the stream
-          if (!components.peers.isRelay(connection.remotePeer)) refuse(connection, stream, 'level')
+          if (!components.peers.isListedRelay(connection.remotePeer)) refuse(connection, stream, 'level')
           else await components.spliceOffers?.handle(stream, connection)
           return
         }

@@ -1,8 +1,7 @@
 /** Which addresses two friends name to each other for a punch, and which of the other's are tried. Pure. */
-import { BlockList } from 'node:net'
-import type { NetworkInterfaceInfo } from 'node:os'
 import { isSameHost, LIMITS } from '../base/index.ts'
 import type { HostAndPort } from '../base/index.ts'
+import { isInOwnSubnet, ownHosts } from './own-network.ts'
 import { isGlobalIpv6Host, isLoopbackHost, isPrivateHost, isUnicastHost } from './path.ts'
 import type { Interfaces } from './listen-addresses.ts'
 import type { NatMapping } from './types.ts'
@@ -34,16 +33,11 @@ function isUsable ({ host, port }: HostAndPort, rules: CandidateRules): boolean 
   if (port < MIN_PORT || !isUnicastHost(host)) return false
   if (rules.relayHosts.some((relay) => isSameHost(relay, host))) return false
   if (isLoopbackHost(host)) return rules.mayUseLoopback
-  if (addressesOf(rules.interfaces).some((own) => isSameHost(own, host))) return false
+  if (ownHosts(rules.interfaces).some((own) => isSameHost(own, host))) return false
   // a neighbour is a neighbour, also with a global address
   if (isInOwnSubnet(host, rules.interfaces)) return rules.mayUseLan
   if (isPrivateHost(host)) return false
-  return !host.includes(':') || isGlobalIpv6(host)
-}
-
-/** Without 2002::/16, in which IPv4 addresses of any kind are wrapped. */
-function isGlobalIpv6 (host: string): boolean {
-  return isGlobalIpv6Host(host) && !host.startsWith('2002:')
+  return !host.includes(':') || isGlobalIpv6Host(host)
 }
 
 /**
@@ -51,8 +45,8 @@ function isGlobalIpv6 (host: string): boolean {
  * IPv6 address that no relay saw is not named otherwise: behind a VPN it would tell who we are.
  */
 export function ownCandidates (observed: readonly HostAndPort[], localPort: number, rules: Pick<CandidateRules, 'interfaces' | 'mayUseLan'>): HostAndPort[] {
-  const own = addressesOf(rules.interfaces)
-  const global = rules.mayUseLan ? own.filter(isGlobalIpv6) : []
+  const own = ownHosts(rules.interfaces)
+  const global = rules.mayUseLan ? own.filter(isGlobalIpv6Host) : []
   const local = rules.mayUseLan ? own.filter((host) => !host.includes(':') && isPrivateHost(host)) : []
   const all = [...observed, ...[...global, ...local].map((host) => ({ host, port: localPort }))]
   const different = all.filter((one, index) => all.findIndex((other) => other.port === one.port && isSameHost(other.host, one.host)) === index)
@@ -66,21 +60,4 @@ export function natMapping (observed: readonly HostAndPort[], localPort: number)
   if (first === undefined) return 'unknown'
   if (others.some((other) => other.port !== first.port || other.host !== first.host)) return 'dependent'
   return others.length > 0 || first.port === localPort ? 'independent' : 'unknown'
-}
-
-function addressesOf (interfaces: Interfaces): string[] {
-  return Object.values(interfaces).flatMap((infos) => (infos ?? []).filter((info) => !info.internal).map((info) => info.address))
-}
-
-function isInOwnSubnet (host: string, interfaces: Interfaces): boolean {
-  return Object.values(interfaces).some((infos) => (infos ?? []).some((info) => !info.internal && info.family === (host.includes(':') ? 'IPv6' : 'IPv4') && isIn(host, info)))
-}
-
-function isIn (host: string, { cidr }: NetworkInterfaceInfo): boolean {
-  const [network, prefix] = cidr?.split('/') ?? []
-  if (network === undefined || prefix === undefined || Number(prefix) === 0) return false
-  const list = new BlockList()
-  const family = host.includes(':') ? 'ipv6' : 'ipv4'
-  list.addSubnet(network, Number(prefix), family)
-  return list.check(host, family)
 }

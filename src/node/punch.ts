@@ -6,7 +6,7 @@
 import { connect } from 'node:net'
 import type { Socket } from 'node:net'
 import { ADDRESS_BYTES, CarrierError, LIMITS, abortable, decodeAddress, errorMessage, sleep, startDeadline, toCarrierError } from '../base/index.ts'
-import type { Clock, HostAndPort, Logger } from '../base/index.ts'
+import type { Clock, HostAndPort, Logger, Timer } from '../base/index.ts'
 import type { Interfaces } from './listen-addresses.ts'
 import { natMapping, ownCandidates, usableCandidates } from './punch-candidates.ts'
 import { SPLICE_PREFACE } from './ticket-door.ts'
@@ -46,7 +46,7 @@ export function createPuncher (components: PuncherComponents, init: { mayUseLan:
     let failure: unknown = new CarrierError('ERR_NOT_AVAILABLE', 'no relay that could tell where this node is seen')
     for (let attempt = 0; attempt < LIMITS.punchPortAttempts; attempt++) {
       const localPort = FIRST_PORT + Math.floor(components.random() * PORT_COUNT)
-      const results = await Promise.allSettled(relays.map(async (relay) => observe(relay, localPort, signal)))
+      const results = await observeAll(relays, localPort, signal)
       const seen = results.flatMap((result) => result.status === 'fulfilled' ? [result.value] : [])
       if (signal.aborted) {
         for (const { socket } of seen) socket.destroy()
@@ -57,6 +57,26 @@ export function createPuncher (components: PuncherComponents, init: { mayUseLan:
       if (!/EADDRINUSE|EADDRNOTAVAIL/.test(errorMessage(failure))) break
     }
     throw new CarrierError('ERR_NOT_AVAILABLE', `no relay told where this node is seen: ${errorMessage(failure)}`, { cause: failure })
+  }
+
+  /**
+   * Asks all relays at once. Where a router keeps the port for one destination it most likely does for all: the word of a second
+   * relay is good to have, but not worth the second that one lost packet costs.
+   */
+  async function observeAll (relays: readonly string[], localPort: number, signal: AbortSignal): Promise<Array<PromiseSettledResult<Seen>>> {
+    const enough = new AbortController()
+    const either = AbortSignal.any([signal, enough.signal])
+    const finish = (): void => { enough.abort(new CarrierError('ERR_CANCELLED', 'another relay said where this node is seen')) }
+    let timer: Timer | undefined
+    try {
+      return await Promise.allSettled(relays.map(async (relay) => {
+        const seen = await observe(relay, localPort, either)
+        if (seen.address.port === localPort) timer ??= clock.setTimer(finish, LIMITS.punchObserveGraceMs)
+        return seen
+      }))
+    } finally {
+      timer?.cancel()
+    }
   }
 
   /** Asks one relay from `localPort`; the socket stays open, so that the router in between keeps its mapping. */

@@ -13,9 +13,11 @@ export interface RelayEndpoints {
   observe: (encrypter: SecureChannel['encrypter']) => SecureChannel['encrypter']
   /** IP address of the newest connection to the relay; undefined when it cannot be known (WebSocket over a name). */
   ipOf: (relayPeerId: string) => string | undefined
+  /** A relay that is not listed is not used any more. */
+  forget: (relayPeerId: string) => void
 }
 
-/** Creates an empty table; it holds listed relays only. `mayDialDirectly` is false for addresses that only a proxy may connect to: they are unknown here. */
+/** Creates an empty table; it holds relays only. `mayDialDirectly` is false for addresses that only a proxy may connect to: they are unknown here. */
 export function createRelayEndpoints (peers: Pick<PeerDirectory, 'isRelay'>, mayDialDirectly: (host: string) => boolean = () => true): RelayEndpoints {
   const ips = new Map<string, string | undefined>()
 
@@ -28,6 +30,7 @@ export function createRelayEndpoints (peers: Pick<PeerDirectory, 'isRelay'>, may
       const ip = ips.get(relayPeerId)
       return ip !== undefined && mayDialDirectly(ip) ? ip : undefined
     },
+    forget: (relayPeerId) => { ips.delete(relayPeerId) },
     observe: (create) => (components) => {
       const inner: ConnectionEncrypter = create(components)
       return {

@@ -22,7 +22,7 @@ export function explainRelayFailure (err: unknown): RelayFailure {
 }
 
 const FAILURES: ReadonlyArray<RelayFailure & { pattern: RegExp }> = [
-  { pattern: /RESERVATION_REFUSED|RESOURCE_LIMIT_EXCEEDED/, state: 'refused', reason: 'the relay is full or does not accept this device; ask its operator' },
+  { pattern: /RESERVATION_REFUSED|RESOURCE_LIMIT_EXCEEDED/, state: 'refused', reason: 'the relay is full, a quota of this device is used up there, or it does not accept this device; ask its operator' },
   { pattern: /PERMISSION_DENIED/, state: 'refused', reason: 'the relay does not accept this device; ask its operator' },
   { pattern: /UnsupportedProtocolError/, state: 'refused', reason: 'the node at this address is no relay' },
   { pattern: /does not match expected|UnexpectedPeerError|identity key/i, state: 'refused', reason: 'another key answers at this address; check the /p2p/ part of the relay address' },

@@ -1,68 +1,64 @@
 /**
- * Keeps a reservation on every configured relay for as long as the node lives: js-libp2p makes each once and never again.
+ * Keeps reservations on the best of the listed relays for as long as the node lives: js-libp2p makes each once and never again.
  * One stock listener per relay is used for all attempts, because closing one would cancel the reservations of all.
+ * What the others are worth is measured now and then; which ones are best is decided in relay-choice.ts.
  */
-import type { Connection, Listener } from '@libp2p/interface'
+import type { Connection } from '@libp2p/interface'
 import { abortable, CarrierError, createTaskOwner, LIMITS, sleep, startDeadline } from '../base/index.ts'
-import type { Clock, CounterMetric, Logger, Startable } from '../base/index.ts'
+import type { CounterMetric, Startable } from '../base/index.ts'
 import type { Host } from './host.ts'
 import type { RelayAddress } from './relay-address.ts'
+import { chooseRelays, dialOrder } from './relay-choice.ts'
 import { explainRelayFailure, relayRetryMs } from './relay-plan.ts'
+import { createRelayTrust } from './relay-probe.ts'
+import { createRelayLook } from './relay-supervisor-look.ts'
+import type { RelayLookComponents } from './relay-supervisor-look.ts'
+import { createKeptRelay, DRAINING, factsOf, isRefusing, noteDown, noteRefusal, RELEASED, stateWhileMeasured, stateWhileReserved } from './relay-supervisor-record.ts'
+import type { KeptRelay } from './relay-supervisor-record.ts'
 import type { RelayStatus } from './types.ts'
 
-/** Hop protocol of circuit-relay-v2. */
+/** Hop and stop protocol of circuit-relay-v2: a stream of either is a circuit, or becomes one. */
 const HOP_PROTOCOL = '/libp2p/circuit/relay/0.2.0/hop'
+const CIRCUIT_PROTOCOLS: ReadonlySet<string> = new Set([HOP_PROTOCOL, '/libp2p/circuit/relay/0.2.0/stop'])
 
 /** What the supervisor needs. */
-export interface RelaySupervisorComponents {
+export interface RelaySupervisorComponents extends RelayLookComponents {
   /** Only while the node runs. */
   host: () => Host
-  clock: Clock
-  log: Logger
   attempts: CounterMetric
-  ping: (connection: Connection, signal: AbortSignal) => Promise<number>
-  /** In [0, 1). */
-  random: () => number
   onState: (status: RelayStatus) => void
 }
 
 /** The supervisor. `start` does not wait for any relay. */
 export interface RelaySupervisor extends Startable {
+  /** In the order of the list. */
   statuses: () => RelayStatus[]
   isReserved: (peerId: string) => boolean
+  /** It stops soon or does not forward: nothing new should go over it, and what runs over it should move. */
+  isLeaving: (peerId: string) => boolean
+  /** All relays, the one to dial through first at the front. */
+  dialOrder: () => RelayAddress[]
+  /** The relay said that it ends what is still there after `withinMs`. */
+  noteDrain: (peerId: string, withinMs: number) => void
   /** Another network, or an end of sleep: what is down is tried at once, and what turns out to be lost now as well. */
   networkChanged: () => void
-}
-
-/** Mutable record of one relay. */
-interface Supervised {
-  relay: RelayAddress
-  status: RelayStatus
-  listener: Listener | undefined
-  /** What is done now; `abort` ends a pause or an attempt early. */
-  turn: { kind: 'attempt' | 'pause', sinceMs: number, abort: () => void } | undefined
-  /** Attempts since the relay was lost or the network changed. */
-  attemptCount: number
-  downSinceMs: number
-  /** When the network changed and the next attempt still has to come; a loss that follows has no pause. */
-  changedAtMs: number | undefined
 }
 
 /** Creates the supervisor of `relays`. */
 export function createRelaySupervisor (components: RelaySupervisorComponents, relays: readonly RelayAddress[]): RelaySupervisor {
   const { clock, log } = components
-  const supervised = relays.map((relay): Supervised => ({
-    relay,
-    status: { peerId: relay.peerId, address: relay.text, state: 'connecting', rttMs: undefined, reason: 'no attempt yet' },
-    listener: undefined,
-    turn: undefined,
-    attemptCount: 0,
-    downSinceMs: 0,
-    changedAtMs: undefined
-  }))
+  const supervised = relays.map(createKeptRelay)
   let tasks = createTaskOwner(log)
+  const look = createRelayLook<KeptRelay>(components, {
+    onDrains: (item) => { drains(item, LIMITS.relayDrainMs) },
+    onProbed: (item) => {
+      if (item.drainsUntilMs !== undefined && clock.monotonicMs() > item.drainsUntilMs) item.drainsUntilMs = undefined
+      setStatus(item, stateWhileReserved(item))
+    },
+    onLooked: review
+  })
 
-  function setStatus (item: Supervised, change: Partial<RelayStatus>): void {
+  function setStatus (item: KeptRelay, change: Partial<RelayStatus>): void {
     const before = item.status
     item.status = { ...before, ...change }
     if (before.state === item.status.state && before.reason === item.status.reason) return
@@ -70,37 +66,108 @@ export function createRelaySupervisor (components: RelaySupervisorComponents, re
     components.onState(item.status)
   }
 
-  /** For ever: reserve, watch until it is lost, again. */
-  async function supervise (item: Supervised, signal: AbortSignal): Promise<void> {
+  /** Chooses anew. Who is chosen begins at once; who is not any more goes when all that are chosen are there, and nothing runs over it. */
+  function review (): void {
+    const chosen = chooseRelays(supervised.map((item) => factsOf(item, clock.monotonicMs())), LIMITS.relayReservedCount)
+    for (const item of supervised) {
+      const isChosen = chosen.has(item.relay.peerId)
+      if (isChosen === item.status.isChosen) continue
+      item.status = { ...item.status, isChosen }
+      if (isChosen) item.turn?.abort()
+    }
+    const isComplete = supervised.every((item) => !item.status.isChosen || item.status.state === 'reserved')
+    // a liar stays connected: without its reservation nobody would learn that it forwards again
+    if (isComplete) for (const item of supervised) if (!item.status.isChosen && item.trust.lie === undefined) item.release?.()
+  }
+
+  /** For ever: reserve, watch until it is lost, again; or stand by until it is chosen. */
+  async function supervise (item: KeptRelay, signal: AbortSignal): Promise<void> {
     item.downSinceMs = clock.monotonicMs()
     while (!signal.aborted) {
+      if (!item.status.isChosen) {
+        await standBy(item, signal)
+        continue
+      }
       try {
         const connection = await inTurn(item, 'attempt', signal, async (turn) => reserve(item, turn))
         components.attempts.add(1, { result: 'reserved' })
         const reservedAt = clock.monotonicMs()
-        setStatus(item, { state: 'reserved', reason: undefined })
+        item.health = 'up'
+        item.drainsUntilMs = undefined
+        setStatus(item, stateWhileReserved(item))
+        review()
         const reason = await watch(item, connection, signal)
+        if (reason === RELEASED) {
+          item.refusal = undefined
+          await connection.close()
+          setStatus(item, { state: 'standby', reason })
+          // closing may have taken long
+          if (!item.status.isChosen) await nap(item, LIMITS.relayMeasureMs, signal)
+          continue
+        }
+        const heldMs = clock.monotonicMs() - reservedAt
         // a relay that drops us again and again does not get us at the first, quick delays for ever
-        if (clock.monotonicMs() - reservedAt > LIMITS.relayRetryLongMs) {
+        if (heldMs > LIMITS.relayRetryLongMs) {
           item.attemptCount = 0
           item.downSinceMs = clock.monotonicMs()
+          item.refusal = undefined
+        } else if (item.changedAtMs === undefined) {
+          noteRefusal(item, { state: 'unreachable', reason }, clock.monotonicMs(), components.random)
         }
+        noteDown(item, clock.monotonicMs())
         setStatus(item, { state: 'connecting', reason, rttMs: undefined })
       } catch (err) {
         if (signal.aborted) return
         components.attempts.add(1, { result: 'failed' })
         log.debug('relay attempt failed', { relay: item.relay.peerId, attempt: item.attemptCount, err })
+        item.health = 'down'
         setStatus(item, { ...explainRelayFailure(err), rttMs: undefined })
       }
+      review()
       await pause(item, signal)
     }
   }
 
-  async function pause (item: Supervised, signal: AbortSignal): Promise<void> {
+  /** Measures it, and waits. */
+  async function standBy (item: KeptRelay, signal: AbortSignal): Promise<void> {
+    try {
+      // what is true of it now is heard while it is measured
+      item.drainsUntilMs = undefined
+      await inTurn(item, 'attempt', signal, async (turn) => measure(item, turn))
+      item.health = 'up'
+      // that it answers is no reservation
+      if (item.refusal === undefined) {
+        item.attemptCount = 0
+        item.downSinceMs = clock.monotonicMs()
+      }
+      if (clock.monotonicMs() - item.lyingSinceMs >= LIMITS.relayLieRetryMaxMs) item.trust = createRelayTrust()
+      setStatus(item, stateWhileMeasured(item, clock.monotonicMs()))
+    } catch (err) {
+      if (signal.aborted || item.status.isChosen) return
+      log.debug('a relay that stands by could not be measured', { relay: item.relay.peerId, err })
+      item.health = 'down'
+      setStatus(item, { ...explainRelayFailure(err), rttMs: undefined })
+    }
+    review()
+    if (item.status.isChosen) return
+    if (item.health === 'down') await pause(item, signal)
+    else await nap(item, measureAgainMs(item), signal)
+  }
+
+  function measureAgainMs (item: KeptRelay): number {
+    const nowMs = clock.monotonicMs()
+    return item.refusal === undefined || !isRefusing(item, nowMs) ? LIMITS.relayMeasureMs : Math.min(LIMITS.relayMeasureMs, item.refusal.untilMs - nowMs)
+  }
+
+  async function pause (item: KeptRelay, signal: AbortSignal): Promise<void> {
     const delayMs = relayRetryMs({ attempt: item.attemptCount++, downForMs: clock.monotonicMs() - item.downSinceMs }, components.random)
     const { changedAtMs } = item
     item.changedAtMs = undefined
     if (changedAtMs !== undefined && clock.monotonicMs() - changedAtMs <= LIMITS.relayAttemptMs) return
+    await nap(item, delayMs, signal)
+  }
+
+  async function nap (item: KeptRelay, delayMs: number, signal: AbortSignal): Promise<void> {
     try {
       await inTurn(item, 'pause', signal, async (turn) => sleep(clock, delayMs, turn))
     } catch {
@@ -108,13 +175,13 @@ export function createRelaySupervisor (components: RelaySupervisorComponents, re
     }
   }
 
-  /** Runs work that a change of the network ends early. */
-  async function inTurn<T> (item: Supervised, kind: 'attempt' | 'pause', parent: AbortSignal, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  /** Runs work that a change of the network, or being chosen, ends early. */
+  async function inTurn<T> (item: KeptRelay, kind: 'attempt' | 'pause', parent: AbortSignal, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
     parent.throwIfAborted()
     const early = new AbortController()
     const onAbort = (): void => { early.abort(parent.reason) }
     parent.addEventListener('abort', onAbort, { once: true })
-    item.turn = { kind, sinceMs: clock.monotonicMs(), abort: () => { early.abort(new CarrierError('ERR_CANCELLED', 'the network changed, another attempt begins')) } }
+    item.turn = { kind, sinceMs: clock.monotonicMs(), abort: () => { early.abort(new CarrierError('ERR_CANCELLED', 'something changed, another attempt begins')) } }
     try {
       return await work(early.signal)
     } finally {
@@ -123,24 +190,40 @@ export function createRelaySupervisor (components: RelaySupervisorComponents, re
     }
   }
 
-  async function reserve (item: Supervised, parent: AbortSignal): Promise<Connection> {
+  async function reserve (item: KeptRelay, parent: AbortSignal): Promise<Connection> {
     using deadline = startDeadline(clock, LIMITS.relayAttemptMs, 'no answer from the relay', parent)
     const { signal } = deadline
     const { libp2p, createCircuitListener } = components.host()
     const connection = await libp2p.dial(item.relay.multiaddr, { signal })
-    // A relay that has just started may not serve hop yet. Asking first keeps libp2p from remembering it as unfit for ever.
-    const probe = await connection.newStream(HOP_PROTOCOL, { signal, runOnLimitedConnection: true })
-    probe.abort(new CarrierError('ERR_CANCELLED', 'only asked whether it is a relay'))
-    item.listener ??= createCircuitListener()
-    await abortable(item.listener.listen(item.relay.circuit), signal)
-    if (item.listener.getAddrs().length > 0) return connection
-    // libp2p holds a reservation that this listener does not know: only a new connection clears it
-    await connection.close({ signal })
-    throw new CarrierError('ERR_LINK_LOST', 'the reservation was lost while it was made')
+    try {
+      // A relay that has just started may not serve hop yet. Asking first keeps libp2p from remembering it as unfit for ever.
+      const probe = await connection.newStream(HOP_PROTOCOL, { signal, runOnLimitedConnection: true })
+      probe.abort(new CarrierError('ERR_CANCELLED', 'only asked whether it is a relay'))
+      item.listener ??= createCircuitListener()
+      await abortable(item.listener.listen(item.relay.circuit), signal)
+      if (item.listener.getAddrs().length > 0) return connection
+      // libp2p holds a reservation that this listener does not know: only a new connection clears it
+      await connection.close({ signal })
+      throw new CarrierError('ERR_LINK_LOST', 'the reservation was lost while it was made')
+    } catch (err) {
+      if (!parent.aborted) noteRefusal(item, explainRelayFailure(err), clock.monotonicMs(), components.random)
+      throw err
+    }
   }
 
-  /** Resolves with the reason when the reservation is gone. */
-  async function watch (item: Supervised, connection: Connection, signal: AbortSignal): Promise<string> {
+  /** Round trip and load, over a connection that is closed again unless a circuit uses it. */
+  async function measure (item: KeptRelay, parent: AbortSignal): Promise<void> {
+    using deadline = startDeadline(clock, LIMITS.relayAttemptMs, 'no answer from the relay', parent)
+    const connection = await components.host().libp2p.dial(item.relay.multiaddr, { signal: deadline.signal })
+    try {
+      await look.once(item, connection, deadline.signal)
+    } finally {
+      if (!hasCircuits(connection)) await connection.close()
+    }
+  }
+
+  /** Resolves with the reason when the reservation is gone, or is to be given up. */
+  async function watch (item: KeptRelay, connection: Connection, signal: AbortSignal): Promise<string> {
     const lost = Promise.withResolvers<string>()
     const { listener } = item
     const onClose = (): void => { lost.resolve('the connection to the relay was lost') }
@@ -149,47 +232,32 @@ export function createRelaySupervisor (components: RelaySupervisorComponents, re
     listener?.addEventListener('listening', onListening)
     if (connection.status !== 'open') onClose()
     onListening()
+    item.release = () => { if (!hasCircuits(connection)) lost.resolve(RELEASED) }
     const ended = new AbortController()
-    tasks.run('relay-probe', async (stop) => { await probeUntilLost(item, connection, lost.resolve, AbortSignal.any([stop, ended.signal])) })
+    tasks.run('relay-probe', async (stop) => { await look.untilLost(item, connection, lost.resolve, AbortSignal.any([stop, ended.signal])) })
     try {
       return await abortable(lost.promise, signal)
     } finally {
+      item.release = undefined
       ended.abort()
       connection.removeEventListener('close', onClose)
       listener?.removeEventListener('listening', onListening)
     }
   }
 
-  /** Round trip and a dial of ourselves through the relay, at once and then every `relayProbeMs`. */
-  async function probeUntilLost (item: Supervised, connection: Connection, lose: (reason: string) => void, signal: AbortSignal): Promise<void> {
-    while (!signal.aborted) {
-      try {
-        using deadline = startDeadline(clock, LIMITS.relayAttemptMs, 'no answer from the relay', signal)
-        const rttMs = await components.ping(connection, deadline.signal)
-        item.status = { ...item.status, rttMs: Math.round(rttMs * 10) / 10 }
-        if (await components.host().isReservationGone(item.relay.circuit, deadline.signal)) {
-          // libp2p forgets its reservation only with the connection
-          await connection.close()
-          lose('the relay forgot the reservation')
-          return
-        }
-      } catch (err) {
-        // one probe is no verdict: a dead connection is noticed by its silence
-        log.debug('relay probe failed', { relay: item.relay.peerId, err })
-      }
-      try {
-        await sleep(clock, LIMITS.relayProbeMs, signal)
-      } catch {
-        // stopped or lost: the loop ends
-      }
-    }
+  function drains (item: KeptRelay, withinMs: number): void {
+    item.drainsUntilMs = clock.monotonicMs() + withinMs + LIMITS.relayDrainGraceMs
+    if (item.status.state === 'reserved') setStatus(item, { reason: DRAINING })
+    review()
   }
 
-  function networkChanged (item: Supervised): void {
+  function networkChanged (item: KeptRelay): void {
     const nowMs = clock.monotonicMs()
     const { turn } = item
     item.attemptCount = 0
     item.downSinceMs = nowMs
+    // it may take us from there
+    if (item.refusal !== undefined) item.refusal = { ...item.refusal, untilMs: nowMs }
     // whatever fails soon has failed because of the change
     item.changedAtMs = turn?.kind === 'pause' ? undefined : nowMs
     // an attempt that began a moment ago may be one on the new network
@@ -199,9 +267,16 @@ export function createRelaySupervisor (components: RelaySupervisorComponents, re
   return {
     statuses: () => supervised.map((item) => item.status),
     isReserved: (peerId) => supervised.some((item) => item.relay.peerId === peerId && item.status.state === 'reserved'),
+    isLeaving: (peerId) => supervised.some((item) => item.relay.peerId === peerId && (item.drainsUntilMs !== undefined || item.trust.lie !== undefined)),
+    dialOrder: () => dialOrder(supervised.map((item) => factsOf(item, clock.monotonicMs()))).map((facts) => facts.relay),
+    noteDrain: (peerId, withinMs) => {
+      const item = supervised.find((one) => one.relay.peerId === peerId)
+      if (item !== undefined) drains(item, withinMs)
+    },
     networkChanged: () => { for (const item of supervised) networkChanged(item) },
     start: async () => {
       tasks = createTaskOwner(log)
+      review()
       for (const item of supervised) tasks.run('relay', async (signal) => { await supervise(item, signal) })
     },
     stop: async () => {
@@ -212,4 +287,8 @@ export function createRelaySupervisor (components: RelaySupervisorComponents, re
       }
     }
   }
+}
+
+function hasCircuits (connection: Connection): boolean {
+  return connection.streams.some((stream) => CIRCUIT_PROTOCOLS.has(stream.protocol))
 }

@@ -7,8 +7,8 @@ import { didFromPublicKey, publicKeyFromDid } from '../identity/index.ts'
 import type { Did } from '../identity/index.ts'
 import { createFrameExchange } from './frame-exchange.ts'
 import type { RelayEndpoints } from './relay-endpoints.ts'
-import { SPLICE_PROTOCOL, decodeRelayCall, decodeSpliceResult, encodeSpliceAnswer, encodeSpliceObserve, encodeSpliceOpen } from './splice-messages.ts'
-import type { SpliceResult } from './splice-messages.ts'
+import { SPLICE_PROTOCOL, decodeLoad, decodeRelayCall, decodeSpliceResult, encodeLoadAsk, encodeSpliceAnswer, encodeSpliceObserve, encodeSpliceOpen } from './splice-messages.ts'
+import type { RelayLoad, SpliceResult } from './splice-messages.ts'
 import { createPeerStream } from './stream-adapter.ts'
 import { SPLICE_PREFACE } from './ticket-door.ts'
 import { dialTicketPort } from './ticket-dial.ts'
@@ -24,6 +24,8 @@ export interface SpliceClientComponents {
   endpoints: Pick<RelayEndpoints, 'ipOf'>
   levelOf: (device: Did) => PeerLevel
   splices: CounterMetric
+  /** A relay said that it stops soon: what runs over it should move. Several times, if it likes. */
+  onDrain?: (relayPeerId: string, withinMs: number) => void
 }
 
 /** Both ends of splices. */
@@ -35,6 +37,8 @@ export interface SpliceClient extends Pick<CarrierNode, 'openSplice' | 'canSplic
   noteProtocols: (peer: PeerId, protocols: readonly string[]) => void
   /** A ticket with which this relay answers where a socket comes from, and where to show it. @throws CarrierError as `openSplice` */
   askObserve: (relayPeerId: string, signal: AbortSignal) => Promise<HostAndPort & { ticket: Uint8Array }>
+  /** How full the relay is; undefined when it offers no splices, and so tells nothing. @throws CarrierError ERR_NOT_AVAILABLE, ERR_PROTOCOL, or the signal's reason */
+  askLoad: (relayPeerId: string, signal: AbortSignal) => Promise<RelayLoad | undefined>
   /** Relays that can be asked so. */
   observers: () => string[]
   /** Answers an offer; the stream comes from a listed relay. */
@@ -75,7 +79,7 @@ export function createSpliceClient (components: SpliceClientComponents): SpliceC
     const { signal: stopSignal } = tasks()
     using deadline = startDeadline(clock, LIMITS.spliceTimeoutMs, 'the splice was not there in time', options.signal === undefined ? stopSignal : AbortSignal.any([stopSignal, options.signal]))
     try {
-      const result = await ask(connection, encodeSpliceOpen(publicKeyFromDid(device)), deadline.signal)
+      const result = await ask(connection, encodeSpliceOpen(publicKeyFromDid(device)), decodeSpliceResult, deadline.signal)
       const socket = await connectLeg(relayPeerId, result, deadline.signal)
       components.splices.add(1, { result: 'opened' })
       return socket
@@ -90,12 +94,17 @@ export function createSpliceClient (components: SpliceClientComponents): SpliceC
     const connection = canSplice(relayPeerId) ? connectionTo(relayPeerId) : undefined
     const host = endpoints.ipOf(relayPeerId)
     if (connection === undefined || host === undefined) throw notAvailable('the relay offers no splices, or is not connected')
-    const result = await ask(connection, encodeSpliceObserve(), signal)
+    const result = await ask(connection, encodeSpliceObserve(), decodeSpliceResult, signal)
     if (result.t === 'refused') throw refusal(result)
     return { host, port: result.port, ticket: result.ticket }
   }
 
-  async function ask (connection: Connection, question: Uint8Array, signal: AbortSignal): Promise<SpliceResult> {
+  async function askLoad (relayPeerId: string, signal: AbortSignal): Promise<RelayLoad | undefined> {
+    const connection = offering.has(relayPeerId) ? connectionTo(relayPeerId) : undefined
+    return connection === undefined ? undefined : ask(connection, encodeLoadAsk(), decodeLoad, signal)
+  }
+
+  async function ask<Answer> (connection: Connection, question: Uint8Array, decode: (bytes: Uint8Array) => Answer, signal: AbortSignal): Promise<Answer> {
     let stream: PeerStream
     try {
       stream = createPeerStream(await connection.newStream(SPLICE_PROTOCOL, { signal, maxOutboundStreams: LIMITS.peerStreamCount }))
@@ -105,7 +114,7 @@ export function createSpliceClient (components: SpliceClientComponents): SpliceC
     }
     return talk(stream, signal, async (exchange) => {
       exchange.write(question)
-      return decodeSpliceResult(await receive(exchange))
+      return decode(await receive(exchange))
     })
   }
 
@@ -127,7 +136,11 @@ export function createSpliceClient (components: SpliceClientComponents): SpliceC
   async function answer (stream: PeerStream, relayPeerId: string, signal: AbortSignal): Promise<void> {
     const accepted = await talk(stream, signal, async (exchange) => {
       const call = decodeRelayCall(await receive(exchange))
-      if (call.t === 'drain') return undefined
+      if (call.t === 'drain') {
+        // at once: the relay may not wait for the end of the stream
+        components.onDrain?.(relayPeerId, call.withinMs)
+        return 'told'
+      }
       const { from } = call
       const device = didFromPublicKey(from)
       // strangers may ask too: their questions must not use up what friends need
@@ -140,6 +153,7 @@ export function createSpliceClient (components: SpliceClientComponents): SpliceC
       components.splices.add(1, { result: 'refused' })
       return
     }
+    if (accepted === 'told') return
     friendOfferCount++
     const socket = await connectLeg(relayPeerId, accepted.result, signal).finally(() => { friendOfferCount-- })
     // it may have been removed or blocked meanwhile
@@ -155,6 +169,7 @@ export function createSpliceClient (components: SpliceClientComponents): SpliceC
     openSplice,
     canSplice,
     askObserve,
+    askLoad,
     observers: () => [...offering].filter(canSplice),
     handleOffer: async (stream, connection) => {
       try {
@@ -213,8 +228,22 @@ function refusal (result: Extract<SpliceResult, { t: 'refused' }>): CarrierError
   if (codeFromWire(result.code) === 'ERR_LIMIT') {
     return new CarrierError('ERR_LIMIT', 'the relay has no place for another splice now', result.retryMs === undefined ? {} : { detail: { retryMs: result.retryMs } })
   }
+  if (codeFromWire(result.code) === 'ERR_QUOTA') return quotaRefusal(result)
   return notAvailable('the relay does not offer this splice')
 }
+
+/** The quota by its name and when it is free again, in words. */
+function quotaRefusal ({ quota = '', retryMs }: Extract<SpliceResult, { t: 'refused' }>): CarrierError {
+  const what = QUOTA_WORDS.get(quota) ?? (quota === '' ? 'a quota' : `the quota "${quota}"`)
+  const when = retryMs === undefined ? 'try again later' : retryMs < 60_000 ? 'try again soon' : `it is free again in ${Math.ceil(retryMs / 60_000)} minutes`
+  return new CarrierError('ERR_QUOTA', `${what} is used up at this relay; ${when}, or use another relay`, { detail: { ...(quota === '' ? {} : { quota }), ...(retryMs === undefined ? {} : { retryMs }) } })
+}
+
+const QUOTA_WORDS = new Map([
+  ['circuits', 'the number of circuits and splices that you may have at once'],
+  ['bytes_per_day', 'what you may send in a day'],
+  ['reservations', 'the number of reservations that you may have']
+])
 
 function notAvailable (message: string): CarrierError {
   return new CarrierError('ERR_NOT_AVAILABLE', message)

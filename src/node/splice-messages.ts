@@ -4,7 +4,7 @@
  * ```
  * caller → relay   {t:'open', to}          relay → called   {t:'offer', from}
  *                                          called → relay   {t:'accept'} or {t:'refuse'}
- * relay → caller   {t:'ticket', port, ticket, ttlMs} or {t:'refused', code, retryMs?}
+ * relay → caller   {t:'ticket', port, ticket, ttlMs} or {t:'refused', code, retryMs?, quota?}
  * relay → called   {t:'ticket', port, ticket, ttlMs} or {t:'refused', code}
  * ```
  *
@@ -47,8 +47,8 @@ const answerSchema = z.discriminatedUnion('t', [z.strictObject({ t: z.literal('a
 const resultSchema = z.discriminatedUnion('t', [
   // only the port: the endpoint is the IP address that the connection to the relay already uses
   z.strictObject({ t: z.literal('ticket'), port: z.number().int().min(1).max(65_535), ticket: bytesOf(TICKET_BYTES), ttlMs: z.number().int().min(1).max(600_000) }),
-  // code: the wire number of an error code
-  z.strictObject({ t: z.literal('refused'), code: z.number().int().min(0).max(0xffff), retryMs: z.number().int().min(0).max(3_600_000).optional() })
+  // code: the wire number of an error code; quota: which one is used up, with ERR_QUOTA
+  z.strictObject({ t: z.literal('refused'), code: z.number().int().min(0).max(0xffff), retryMs: z.number().int().min(0).max(86_400_000).optional(), quota: z.string().regex(/^[a-z_]{1,32}$/).optional() })
 ])
 
 /** What each end gets from the relay. */

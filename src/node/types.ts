@@ -80,15 +80,31 @@ export interface RelayStatus {
   peerId: string
   /** The multiaddr as configured. */
   address: string
-  state: 'connecting' | 'reserved' | 'unreachable' | 'refused'
-  /** Round trip of the last ping, milliseconds. */
+  /** `standby`: it answers, and better ones hold our reservations. */
+  state: 'connecting' | 'reserved' | 'standby' | 'unreachable' | 'refused'
+  /** Smoothed round trip, milliseconds. */
   rttMs: number | undefined
-  /** Why it is not reserved, in plain words. */
+  /** How full it says it is, 0 to 1000; undefined for relays that do not tell. */
+  loadPermille: number | undefined
+  /** It is one of the LIMITS.relayReservedCount best, on which a reservation is kept. */
+  isChosen: boolean
+  /** Why it is not reserved, or will not be for long, in plain words. */
   reason: string | undefined
 }
 
 /** `addresses`: our addresses are others than before. `woke`: the machine, or only this process, stood still for long. */
-export interface NetworkChange { kind: 'addresses' | 'woke' }
+export interface NetworkChange {
+  kind: 'addresses' | 'woke'
+  /** None of our addresses is left: what was connected before to somewhere else than this machine or its cable is dead for sure. */
+  isCut?: true
+}
+
+/** How a stream is opened. */
+export interface OpenStreamOptions {
+  signal?: AbortSignal
+  /** PeerIds of relays over which it must not go: a connection that avoids them is used, or made. */
+  notVia?: readonly string[]
+}
 
 /** Events of a node. */
 export interface NodeEvents {
@@ -119,7 +135,7 @@ export interface CarrierNode extends Startable {
    * @throws CarrierError ERR_PEER_OFFLINE when no path works, ERR_NO_RELAY when there is none to try, ERR_TIMEOUT,
    *   ERR_NOT_AVAILABLE when the remote end refuses the protocol
    */
-  openStream: (device: Did, protocol: string, options?: { signal?: AbortSignal }) => Promise<{ stream: PeerStream, peer: Peer }>
+  openStream: (device: Did, protocol: string, options?: OpenStreamOptions) => Promise<{ stream: PeerStream, peer: Peer }>
   /** Round trip of one libp2p ping over the present path, milliseconds. @throws as openStream */
   ping: (device: Did, options?: { signal?: AbortSignal }) => Promise<{ rttMs: number, path: Path, relayPeerId: string | undefined }>
   /** Authenticated live connection to the device, if any. */
@@ -127,6 +143,10 @@ export interface CarrierNode extends Startable {
   /** True while some relay holds a reservation or a listener exists. */
   isReachable: () => boolean
   relays: () => RelayStatus[]
+  /** The relay stops soon, or does not forward: what runs over it should move. A look-up. */
+  isLeavingRelay: (relayPeerId: string) => boolean
+  /** Some other relay could carry what this one carries. A look-up. */
+  canAvoidRelay: (relayPeerId: string) => boolean
   /** Addresses on which the node listens, as multiaddrs without relays. Empty for `listen = none`. */
   listenAddresses: () => string[]
   /**

@@ -5,7 +5,7 @@ import { errorCode, LIMITS } from '../../../src/base/index.ts'
 import { planDial } from '../../../src/node/dial-plan.ts'
 import { explainDialFailure } from '../../../src/node/dialer.ts'
 import { createInboundLimits } from '../../../src/node/inbound-limits.ts'
-import { announcedMultiaddrs, listenMultiaddrs } from '../../../src/node/listen-addresses.ts'
+import { announcedMultiaddrs, listenHosts } from '../../../src/node/listen-addresses.ts'
 import type { Interfaces } from '../../../src/node/listen-addresses.ts'
 import { isLocalHost, isLoopbackHost, isUnicastHost, pathOf } from '../../../src/node/path.ts'
 import { encodeLine, readLine } from '../../../src/node/protocol-negotiation.ts'
@@ -30,7 +30,7 @@ test('relay retries: at most 2 s apart for two minutes, at most 10 s after, neve
 
 test('relay failures have plain words', () => {
   assert.deepEqual(explainRelayFailure(new AggregateError([Object.assign(new Error('connect ECONNREFUSED 127.0.0.1:1'), { code: 'ECONNREFUSED' })])).state, 'unreachable')
-  assert.match(explainRelayFailure(new Error('reservation failed with status RESERVATION_REFUSED')).reason, /full or does not accept/)
+  assert.match(explainRelayFailure(new Error('reservation failed with status RESERVATION_REFUSED')).reason, /full, .* or it does not accept/)
   assert.equal(explainRelayFailure(new Error('reservation failed with status PERMISSION_DENIED')).state, 'refused')
   assert.match(explainRelayFailure(new Error('Payload identity key A does not match expected B')).reason, /another key/)
   assert.match(explainRelayFailure(Object.assign(new Error('x'), { name: 'TimeoutError' })).reason, /no answer/)
@@ -49,9 +49,9 @@ test('paths are read from the remote address', () => {
   assert.deepEqual(pathOf(multiaddr(`${relayText}/p2p-circuit/p2p/${PEER}`)), { path: 'relayed', relayPeerId: RELAY })
   assert.equal(pathOf(multiaddr(`/ip4/192.168.1.4/tcp/1/p2p/${PEER}`)).path, 'lan')
   assert.equal(pathOf(multiaddr(`/ip4/203.0.113.4/tcp/1/p2p/${PEER}`)).path, 'direct')
-  assert.equal(isLoopbackHost('::ffff:127.0.0.9'), true)
+  for (const host of ['::ffff:127.0.0.9', '::ffff:7f00:9', '0:0:0:0:0:ffff:7f00:9', '::7f00:9', '0:0:0:0:0:0:0:1']) assert.equal(isLoopbackHost(host), true, host)
   assert.equal(isLocalHost('172.32.0.1'), false)
-  for (const host of ['0.0.0.0', '169.254.1.1', '224.0.0.1', '255.255.255.255', '::', 'fe80::1', 'ff02::1', 'example.org']) assert.equal(isUnicastHost(host), false, host)
+  for (const host of ['0.0.0.0', '169.254.1.1', '224.0.0.1', '255.255.255.255', '::', 'fe80::1', 'ff02::1', 'example.org', '::ffff:0:0', '::ffff:a9fe:101', '2002:7f00:1::', '64:ff9b:1::1']) assert.equal(isUnicastHost(host), false, host)
 })
 
 test('I10: what a friend says about its addresses cannot make us knock elsewhere', () => {
@@ -61,6 +61,9 @@ test('I10: what a friend says about its addresses cannot make us knock elsewhere
     '/ip4/127.0.0.1/tcp/22', '/ip4/192.168.0.1/tcp/80', '/ip4/169.254.169.254/tcp/80', '/ip4/0.0.0.0/tcp/80', '/ip4/224.0.0.1/tcp/80', '/dns4/internal/tcp/80',
     `/ip4/203.0.113.9/tcp/4001/p2p/${RELAY}`, `/ip4/203.0.113.9/tcp/4001/p2p/${RELAY}/p2p-circuit/p2p/${PEER}`, 'nonsense', '/ip4/203.0.113.9/udp/1'
   ]
+  for (const host of ['::ffff:7f00:1', '0:0:0:0:0:ffff:7f00:1', '::7f00:1', '64:ff9b::7f00:1', '::ffff:c0a8:101', '64:ff9b::a00:1', '2002:c0a8:101::1', '2001:0:c0a8:101::1', '::ffff:a9fe:a9fe', '::cb00:7109']) {
+    assert.deepEqual(planDial({ ...base, remembered: [`/ip6/${host}/tcp/4001`] }).map(({ via }) => via), ['relay'], host)
+  }
   const onlyRelay = planDial({ ...base, remembered })
   assert.deepEqual(onlyRelay.map(({ via }) => via), ['relay'])
   assert.equal(onlyRelay[0]?.address.toString(), `${relayText}/p2p-circuit/p2p/${PEER}`)
@@ -111,9 +114,9 @@ test('I9: strangers have few places, friends are never refused because of strang
 test('listen modes open what they say and tell friends addresses that can be used', () => {
   const address = (host: string): NonNullable<Interfaces[string]>[number] => ({ address: host, netmask: '', family: host.includes(':') ? 'IPv6' : 'IPv4', mac: '', internal: false, cidr: null, ...(host.includes(':') ? { scopeid: 0 } : {}) }) as NonNullable<Interfaces[string]>[number]
   const interfaces: Interfaces = { lo: [address('127.0.0.1'), address('::1')], eth0: [address('192.168.1.5'), address('203.0.113.5'), address('fe80::1'), address('fd00::5')] }
-  assert.deepEqual(listenMultiaddrs('none', 1, interfaces), [])
-  assert.deepEqual(listenMultiaddrs('lan', 7, interfaces), ['/ip4/192.168.1.5/tcp/7', '/ip6/fd00::5/tcp/7'])
-  assert.deepEqual(listenMultiaddrs('public', 7, interfaces), ['/ip4/0.0.0.0/tcp/7', '/ip6/::/tcp/7'])
+  assert.deepEqual(listenHosts('none', interfaces), [])
+  assert.deepEqual(listenHosts('lan', interfaces), ['192.168.1.5', 'fd00::5'])
+  assert.deepEqual(listenHosts('public', interfaces), ['0.0.0.0', '::'])
   assert.deepEqual(announcedMultiaddrs(['/ip4/0.0.0.0/tcp/7'], interfaces), ['/ip4/192.168.1.5/tcp/7', '/ip4/203.0.113.5/tcp/7'])
   assert.deepEqual(announcedMultiaddrs(['/ip4/127.0.0.1/tcp/7'], interfaces), ['/ip4/127.0.0.1/tcp/7'])
 })

@@ -4,7 +4,7 @@ import { createServer } from 'node:net'
 import type { AddressInfo, Server, Socket } from 'node:net'
 import { after, describe, it } from 'node:test'
 import { CarrierError, encodeAddress, LIMITS, silentLogger, systemClock } from '../../../src/base/index.ts'
-import type { HostAndPort } from '../../../src/base/index.ts'
+import type { Clock, HostAndPort } from '../../../src/base/index.ts'
 import { createPuncher } from '../../../src/node/punch.ts'
 import type { Puncher } from '../../../src/node/punch.ts'
 import { SPLICE_PREFACE, TICKET_BYTES } from '../../../src/node/ticket-door.ts'
@@ -16,6 +16,9 @@ after(() => {
   for (const server of servers) server.close()
   for (const socket of sockets) socket.destroy()
 })
+
+/** On a machine that stands still for a while the second relay gets its time too. */
+const patientClock: Clock = { ...systemClock, setTimer: (callback, delayMs) => delayMs === LIMITS.punchObserveGraceMs ? { cancel: () => {} } : systemClock.setTimer(callback, delayMs) }
 
 /** A server on loopback; gives its port and how often it was reached. */
 async function serve (onSocket: (socket: Socket) => void): Promise<{ port: number, arrived: Socket[] }> {
@@ -48,7 +51,7 @@ async function observer (lie: (real: HostAndPort) => HostAndPort | undefined = (
 
 function parts (relays: ReadonlyArray<{ port: number }>): Parameters<typeof createPuncher>[0] {
   return {
-    clock: systemClock,
+    clock: patientClock,
     log: silentLogger,
     random: Math.random,
     observers: () => relays.map((_relay, index) => String(index)),
@@ -127,6 +130,26 @@ describe('hostile relays', () => {
     relay.arrived[0]?.write(Buffer.alloc(64))
     await waitFor('the cut', () => relay.arrived[0]?.destroyed === true, { deadlineMs: 30_000, intervalMs: 5 })
     port.close()
+  })
+
+  it('a relay that is late is not waited for once another one sees the very port that was taken', async () => {
+    const delaysMs: number[] = []
+    let answer: (() => void) | undefined
+    const clock: Clock = {
+      ...systemClock,
+      setTimer: (callback, delayMs) => {
+        delaysMs.push(delayMs)
+        // the deadline of the late one never comes: only the grace ends the wait
+        return delayMs === LIMITS.punchObserveGraceMs ? systemClock.setTimer(callback, 0) : { cancel: () => {} }
+      }
+    }
+    const silent = await serve((socket) => { answer = () => { socket.destroy() } })
+    const port = await within('the port', 60_000, createPuncher({ ...parts([silent, await observer()]), clock }, { mayUseLan: false, mayUseLoopback: true }).prepare(forever))
+    assert.equal(port.observed.length, 1)
+    assert.equal(port.mapping, 'independent')
+    assert.ok(delaysMs.includes(LIMITS.punchObserveGraceMs))
+    port.close()
+    answer?.()
   })
 
   it('one that never answers keeps nobody from punching, nor does one whose ticket never comes', async () => {

@@ -1,0 +1,106 @@
+/** What the supervisor keeps of each relay, and what follows from it. */
+import type { Listener } from '@libp2p/interface'
+import { backoffMs, LIMITS } from '../base/index.ts'
+import type { RelayAddress } from './relay-address.ts'
+import type { RelayFacts } from './relay-choice.ts'
+import type { RelayFailure } from './relay-plan.ts'
+import { createRelayTrust } from './relay-probe.ts'
+import type { SeenRelay } from './relay-supervisor-look.ts'
+import type { RelayStatus } from './types.ts'
+
+/** The reason that is shown while a relay drains. */
+export const DRAINING = 'the relay is about to stop'
+
+/** The reason of a relay that stands by: given up of our own accord, another relay is better. */
+export const RELEASED = 'other relays are nearer or less busy; it is taken when one of them is lost'
+
+/** Losses that are remembered; more make it no worse. */
+const LOSS_COUNT = 8
+
+/** Mutable record of one relay. */
+export interface KeptRelay extends SeenRelay {
+  listener: Listener | undefined
+  /** What is done now; `abort` ends a pause or an attempt early. */
+  turn: { kind: 'attempt' | 'pause', sinceMs: number, abort: () => void } | undefined
+  /** While it holds a reservation: gives it up. */
+  release: (() => void) | undefined
+  /** Attempts since the relay was lost or the network changed. */
+  attemptCount: number
+  downSinceMs: number
+  /** When the network changed and the next attempt still has to come; a loss that follows has no pause. */
+  changedAtMs: number | undefined
+  health: RelayFacts['health']
+  /** It answers and holds no reservation for us: until `untilMs` it counts as down, however well it is measured. */
+  refusal: { untilMs: number, count: number, failure: RelayFailure } | undefined
+  /** When reservations were lost of late. */
+  lostAtMs: number[]
+  /** Until when it drains. */
+  drainsUntilMs: number | undefined
+  trust: SeenRelay['trust']
+}
+
+/** A relay of which nothing is known. */
+export function createKeptRelay (relay: RelayAddress): KeptRelay {
+  return {
+    relay,
+    status: { peerId: relay.peerId, address: relay.text, state: 'connecting', rttMs: undefined, loadPermille: undefined, isChosen: false, reason: 'no attempt yet' },
+    listener: undefined,
+    turn: undefined,
+    release: undefined,
+    attemptCount: 0,
+    downSinceMs: 0,
+    changedAtMs: undefined,
+    health: 'unknown',
+    refusal: undefined,
+    lostAtMs: [],
+    drainsUntilMs: undefined,
+    trust: createRelayTrust(),
+    lyingSinceMs: 0
+  }
+}
+
+/** What the choice is made from. */
+export function factsOf (item: KeptRelay, nowMs: number): RelayFacts & { isReserved: boolean, relay: RelayAddress } {
+  return {
+    relay: item.relay,
+    peerId: item.relay.peerId,
+    isChosen: item.status.isChosen,
+    isReserved: item.status.state === 'reserved',
+    health: isRefusing(item, nowMs) ? 'down' : item.health,
+    rttMs: item.status.rttMs,
+    loadPermille: item.status.loadPermille,
+    lossCount: item.lostAtMs.filter((atMs) => nowMs - atMs < LIMITS.relayLossMemoryMs).length,
+    isDraining: item.drainsUntilMs !== undefined,
+    isLying: item.trust.lie !== undefined
+  }
+}
+
+/** State and reason of a relay that holds a reservation. */
+export function stateWhileReserved (item: KeptRelay): Pick<RelayStatus, 'state' | 'reason'> {
+  if (item.trust.lie !== undefined) return { state: 'unreachable', reason: item.trust.lie }
+  return { state: 'reserved', reason: item.drainsUntilMs === undefined ? undefined : DRAINING }
+}
+
+/** The reservation was lost. */
+export function noteDown (item: KeptRelay, nowMs: number): void {
+  item.health = 'down'
+  // a relay that said goodbye has not failed us
+  if (item.drainsUntilMs === undefined) item.lostAtMs = [...item.lostAtMs.filter((atMs) => nowMs - atMs < LIMITS.relayLossMemoryMs), nowMs].slice(-LOSS_COUNT)
+}
+
+/** It took no reservation, or dropped it at once. What answers is measured as well as any other relay: only this keeps us from asking it again and again. */
+export function noteRefusal (item: KeptRelay, failure: RelayFailure, nowMs: number, random: () => number): void {
+  const count = item.refusal?.count ?? 0
+  item.refusal = { untilMs: nowMs + backoffMs({ firstMs: LIMITS.relayRefusalFirstMs, maxMs: LIMITS.relayRefusalMaxMs, factor: 2 }, count, random), count: count + 1, failure }
+}
+
+/** True while it counts as down although it answers. */
+export function isRefusing (item: KeptRelay, nowMs: number): boolean {
+  return item.status.state !== 'reserved' && item.refusal !== undefined && nowMs < item.refusal.untilMs
+}
+
+/** State and reason of a relay that was just measured and holds no reservation. */
+export function stateWhileMeasured (item: KeptRelay, nowMs: number): Pick<RelayStatus, 'state' | 'reason'> {
+  if (item.trust.lie !== undefined) return { state: 'unreachable', reason: item.trust.lie }
+  return item.refusal !== undefined && isRefusing(item, nowMs) ? item.refusal.failure : { state: 'standby', reason: RELEASED }
+}
