@@ -5,6 +5,7 @@ import type { Did } from '../identity/index.ts'
 import type { CarrierNode, PeerStream } from '../node/index.ts'
 import { decodeFriendAnswer, encodeFriendMessage, FRIEND_PROTOCOL, MAX_ANSWER_BYTES } from './messages.ts'
 import type { FriendMessage } from './messages.ts'
+import type { RelayNews } from './relay-news.ts'
 import type { OutboxEntry } from './store.ts'
 
 /** What the courier works with. */
@@ -18,6 +19,8 @@ export interface CourierComponents {
     settle: (entry: OutboxEntry, isOk: boolean) => void
   }
   node: Pick<CarrierNode, 'openStream'>
+  /** What a request takes along about our relays. */
+  ownNews?: () => RelayNews | undefined
   clock: Clock
   random: () => number
   log: Logger
@@ -146,7 +149,7 @@ export function createCourier (components: CourierComponents): Courier {
     signal.addEventListener('abort', onAbort, { once: true })
     try {
       signal.throwIfAborted()
-      return outbox.claim(entry) ? await ask(stream, entry) : undefined
+      return outbox.claim(entry) ? await ask(stream, entry, components.ownNews?.()) : undefined
     } finally {
       signal.removeEventListener('abort', onAbort)
       stream.abort(new CarrierError('ERR_CLOSED', 'the exchange is over'))
@@ -183,8 +186,8 @@ export function createCourier (components: CourierComponents): Courier {
 }
 
 /** Sends the message, half-closes, reads the answer and the other side's end. */
-async function ask (stream: PeerStream, entry: OutboxEntry): Promise<boolean> {
-  const frame = encodeFriendMessage(messageOf(entry))
+async function ask (stream: PeerStream, entry: OutboxEntry, news: RelayNews | undefined): Promise<boolean> {
+  const frame = encodeFriendMessage(messageOf(entry, news))
   await stream.sink((async function * () { yield frame })())
   const reader = createFrameReader(stream.source)
   const body = await reader.read(MAX_ANSWER_BYTES)
@@ -199,8 +202,8 @@ async function ask (stream: PeerStream, entry: OutboxEntry): Promise<boolean> {
   return isOk
 }
 
-function messageOf ({ notice, nospam, hello }: OutboxEntry): FriendMessage {
+function messageOf ({ notice, nospam, hello }: OutboxEntry, news: RelayNews | undefined): FriendMessage {
   if (notice.kind !== 'request') return { notice }
   if (nospam === undefined || hello === undefined) throw new CarrierError('ERR_INTERNAL', 'a friend request in the outbox has no nospam or hello')
-  return { notice, nospam, hello }
+  return { notice, nospam, hello, ...(news === undefined ? {} : { news }) }
 }

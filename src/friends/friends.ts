@@ -20,6 +20,7 @@ import type { Change, ChangeDetails } from './ledger.ts'
 import { FRIEND_PROTOCOL } from './messages.ts'
 import type { FriendMessage, FriendRequestMessage } from './messages.ts'
 import { createNospamGuard } from './nospam-guard.ts'
+import type { RelayRecords } from './relay-records.ts'
 import type { RelationEvent } from './relation.ts'
 import { createFriendStore } from './store.ts'
 import type { OutboxEntry } from './store.ts'
@@ -33,6 +34,8 @@ export interface FriendsComponents {
   addressBook: Pick<AddressBook, 'accepts'>
   node: Pick<CarrierNode, 'handle' | 'openStream' | 'on' | 'disconnect'>
   audit: Pick<AuditLog, 'record' | 'countStranger'>
+  /** What requests say about relays, ours and theirs; they say nothing when absent. */
+  relays?: Pick<RelayRecords, 'ownNews' | 'takeNews'>
   clock: Clock
   /** In [0, 1); for jitter only. */
   random: () => number
@@ -59,7 +62,7 @@ export function createFriends (components: FriendsComponents): Friends {
   const ledger = createLedger({ database, store, directory, auditQueue, clock })
   const counters = createFriendMetrics(metrics, { directory, store, guard })
   const courier = createCourier({
-    outbox: { owners: store.outboxOwners, peek: store.outbox, claim, settle }, node, clock, random, log, tasks, deliveries: counters.deliveries
+    outbox: { owners: store.outboxOwners, peek: store.outbox, claim, settle }, node, ownNews: () => components.relays?.ownNews(), clock, random, log, tasks, deliveries: counters.deliveries
   })
   const connected = new Set<Did>()
   let isRunning = false
@@ -115,7 +118,9 @@ export function createFriends (components: FriendsComponents): Friends {
     }
     // a request without effect looks at no other one
     if (verdict.isAdmitted) dropExpiredRequests()
-    return change(owner, { from: 'them', kind: 'request', id, isAdmitted: verdict.isAdmitted }, { hello, devices: [peer.device] }).answer
+    const { answer } = change(owner, { from: 'them', kind: 'request', id, isAdmitted: verdict.isAdmitted }, { hello, devices: [peer.device] })
+    if (verdict.isAdmitted && message.news !== undefined) components.relays?.takeNews(peer.device, message.news)
+    return answer
   }
 
   function claim (entry: OutboxEntry): boolean {

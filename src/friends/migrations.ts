@@ -59,4 +59,28 @@ export const FRIENDS_MIGRATIONS: readonly string[] = [`
     why TEXT,
     did TEXT NOT NULL
   ) STRICT;
+`, `
+  -- under what friends can look us up, and the number of our last relay record
+  CREATE TABLE relay_self (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    -- 32 bytes; a new one is made where there is none
+    look_up_secret BLOB,
+    seq INTEGER NOT NULL
+  ) STRICT;
+  -- who was a friend, or was asked, must not be able to follow us for ever: in the same transaction as the removal.
+  -- A first request that never left has told nobody, and a new secret would cut off friends who are away
+  CREATE TRIGGER friend_forgets_look_up AFTER DELETE ON friend
+    WHEN OLD.state = 'friend' OR length(OLD.request_ids) > 16
+      OR NOT EXISTS (SELECT 1 FROM friend_outbox WHERE owner_did = OLD.owner_did AND kind = 'request' AND is_sent = 0) BEGIN
+    UPDATE relay_self SET look_up_secret = NULL;
+  END;
+  -- what devices told of their relays: also of some that are not in the list yet
+  CREATE TABLE device_relays (
+    device_did TEXT PRIMARY KEY,
+    seq INTEGER,
+    expires_at INTEGER,
+    -- multiaddrs, separated by spaces
+    relays TEXT,
+    look_up_secret BLOB
+  ) STRICT;
 `]
