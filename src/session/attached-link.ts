@@ -140,9 +140,17 @@ export class AttachedLink implements LinkHandler, FrameSink {
     return promise
   }
 
-  /** Asks now, because something changed: when nothing comes for `patienceMs` (five round trips, when absent) the link is lost. */
+  /** Asks now, because something changed: when nothing comes for `patienceMs` (three round trips, when absent) the link is lost. */
   check (patienceMs = networkPatienceMs(this.#rttMs)): void {
     if (this.#isGone || this.#checking !== 'no') return
+    const { patienceMs: usualMs } = this.#watchTimes()
+    const [oldest] = this.#pings.values()
+    const restMs = oldest === undefined ? Infinity : oldest.sentMs + usualMs - this.#clock.monotonicMs()
+    // it was asked before: whoever asks now must not give it more time
+    if (restMs <= patienceMs) {
+      this.#planWatch(Math.max(0, restMs))
+      return
+    }
     this.#checking = 'asked'
     this.ping().catch(() => { /* the watch sees for itself */ })
     this.#planWatch(patienceMs)
@@ -265,13 +273,10 @@ export class AttachedLink implements LinkHandler, FrameSink {
       this.#checking = 'no'
     }
     const silentMs = nowMs - this.#lastReceivedMs
-    const isWaiting = this.#owner.isWaiting()
-    const askAfterMs = isWaiting ? LIMITS.sessionBusyPingMs : this.#keepalive.linkAskMs
-    const lostAfterMs = isWaiting ? LIMITS.sessionBusySilenceMs : this.#keepalive.linkLostMs
+    const { isWaiting, askAfterMs, patienceMs } = this.#watchTimes()
     // silence counts from a question on: what was quiet because nobody had anything to say is not lost
     const [oldest] = this.#pings.values()
     const unansweredMs = oldest === undefined ? 0 : Math.min(silentMs, nowMs - oldest.sentMs)
-    const patienceMs = lostAfterMs - askAfterMs
     if (this.#checking === 'asked') {
       this.#checking = 'last'
       this.#planWatch(MIN_WATCH_MS)
@@ -287,6 +292,14 @@ export class AttachedLink implements LinkHandler, FrameSink {
     this.#isLazy = !isWaiting
     if (!isWaiting) this.#owner.onQuiet()
     this.#planWatch(silentMs >= askAfterMs ? Math.max(MIN_WATCH_MS, patienceMs - unansweredMs) : Math.max(MIN_WATCH_MS, askAfterMs - silentMs))
+  }
+
+  /** When a silent link is asked, and how long it has for an answer. */
+  #watchTimes (): { isWaiting: boolean, askAfterMs: number, patienceMs: number } {
+    const isWaiting = this.#owner.isWaiting()
+    const askAfterMs = isWaiting ? LIMITS.sessionBusyPingMs : this.#keepalive.linkAskMs
+    const lostAfterMs = isWaiting ? LIMITS.sessionBusySilenceMs : this.#keepalive.linkLostMs
+    return { isWaiting, askAfterMs, patienceMs: lostAfterMs - askAfterMs }
   }
 
   #planWatch (delayMs: number): void {

@@ -19,7 +19,7 @@ export interface SessionView {
     epoch: number
     /** Both ends have the feature "resume": more links than one are possible. */
     canResume: boolean
-    /** Kinds of links that it has. */
+    /** Kinds of links of which it needs no further one. */
     kinds: ReadonlySet<LinkKind>
   } | undefined
 }

@@ -8,7 +8,7 @@ import type { Link } from './link.ts'
 import type { LinkKind } from './types.ts'
 
 /** What links need of the node. */
-export type LinkNode = Pick<CarrierNode, 'openSplice' | 'handleSplices' | 'canSplice' | 'issueLinkTicket' | 'dialLink' | 'handleLinkSockets' | 'canDialLink' | 'canPunch' | 'preparePunch'>
+export type LinkNode = Pick<CarrierNode, 'openSplice' | 'handleSplices' | 'canSplice' | 'issueLinkTicket' | 'dialLink' | 'handleLinkSockets' | 'canDialLink' | 'canPunch' | 'preparePunch' | 'isLeavingRelay' | 'canAvoidRelay'>
 
 /** How a raw connection came about. */
 export interface SocketWay { kind: Exclude<LinkKind, 'stream'>, path: Path, relayPeerId: string | undefined }

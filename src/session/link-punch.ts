@@ -45,7 +45,7 @@ export function createLinkPunch (components: LinkPunchComponents): LinkPunch {
     const port = await node.preparePunch(signal)
     try {
       if (port.mapping === 'dependent') throw new CarrierError('ERR_NOT_AVAILABLE', 'the router of this side gives every destination another port, so nobody can be told one')
-      const theirs = await session.askPunch(port.candidates, signal)
+      const theirs = await session.asks.askPunch(port.candidates, signal)
       if (theirs === 'hard') throw new CarrierError('ERR_NOT_AVAILABLE', 'the router of the other side gives every destination another port, so it can tell none')
       if (theirs === 'no') throw new CarrierError('ERR_NOT_AVAILABLE', 'the other side cannot punch now')
       return await firstSecure(port, { theirs, rttMs: session.links.sending?.rttMs ?? 0 }, session.peer.device, signal)

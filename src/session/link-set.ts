@@ -193,7 +193,7 @@ export class LinkSet implements LinkOwner {
     return true
   }
 
-  /** Asks every link whether it still lives; what is silent for `patienceMs`, or five of its round trips, is lost. */
+  /** Asks every link whether it still lives; what is silent for `patienceMs`, or three of its round trips, is lost. */
   check (patienceMs?: number): void {
     for (const link of [...this.#links]) link.check(patienceMs)
   }

@@ -10,6 +10,7 @@ import type { CreditPool } from './credit-pool.ts'
 import type { PunchAnswer } from './frames.ts'
 import type { Feature, WireLimits } from './hello.ts'
 import type { Link } from './link.ts'
+import { LinkAsks } from './link-asks.ts'
 import { LinkSet } from './link-set.ts'
 import type { LinkSource } from './link-set.ts'
 import { SessionCore } from './session-core.ts'
@@ -75,6 +76,8 @@ export class LiveSession implements Session {
   readonly #events: LiveSessionEvents
   readonly #core: SessionCore
   readonly links: LinkSet
+  /** What the ends ask each other about further links. */
+  readonly asks: LinkAsks
   /** Of this session only. */
   readonly #handlers = new Map<string, ChannelHandler>()
   #isClosed = false
@@ -83,12 +86,8 @@ export class LiveSession implements Session {
   #isFlushPlanned = false
   #ackTimer: Timer | undefined
   #ackDueMs = 0
-  #lastPunch = 0
-  #punchWaiter: { round: number, resolve: (answer: PunchAnswer) => void, reject: (err: CarrierError) => void } | undefined
   #lost: { sinceMs: number, timer: Timer } | undefined
   readonly #liveWaiters = new Set<PromiseWithResolvers<undefined>>()
-  #ticketWaiters: Array<(answer: { port: number, ticket: Uint8Array }) => void> = []
-  #isAskAnswered = false
   /** Resumes since `#resumesFromMs`, a minute ago at most. */
   #resumeCount = 0
   #resumesFromMs = 0
@@ -117,6 +116,7 @@ export class LiveSession implements Session {
       onAckDelayed: (delayMs) => { this.#planAcks(delayMs) },
       onOpen: (channel, message) => { this.#receiveChannel(channel, message) }
     })
+    this.asks = new LinkAsks({ sending: () => this.links.sending, features: init.features, issueTicket: () => events.issueTicket(this) })
     this.links = new LinkSet({ clock: components.clock, core: this.#core, keepalive: components.keepalive }, {
       isController: init.isController, sessionId: init.id, token: init.token, features: init.features
     }, {
@@ -130,12 +130,10 @@ export class LiveSession implements Session {
       onSpareGone: () => { events.onLinksChanged(this) },
       onViolation: (err) => { this.violate(err) },
       onGoaway: (code) => { this.#end(new CarrierError(code, `the other side ended the session (${code})`), false) },
-      onLinkAsk: () => { this.#receiveLinkAsk() },
-      onLinkTicket: (port, ticket) => { this.#ticketWaiters.shift()?.({ port, ticket }) },
+      onLinkAsk: () => { this.asks.receiveLinkAsk() },
+      onLinkTicket: (port, ticket) => { this.asks.receiveTicket({ port, ticket }) },
       onPunchAsk: (link, round, candidates) => { this.#events.onPunchAsk(this, candidates, (answer) => { link.send({ type: 'punch', what: typeof answer === 'string' ? answer : 'answer', round, candidates: typeof answer === 'string' ? [] : [...answer] }) }) },
-      onPunchAnswer: (round, answer) => {
-        if (this.#punchWaiter?.round === round) this.#punchWaiter.resolve(answer)
-      }
+      onPunchAnswer: (round, answer) => { this.asks.receivePunchAnswer(round, answer) }
     })
     this.#shown = this.links.begin(init.source, init.epoch)
     this.#measure(this.#shown)
@@ -219,46 +217,6 @@ export class LiveSession implements Session {
     this.#end(err, true)
   }
 
-  /** Asks for a ticket to the other end's link port; undefined when it has none, or no link to ask on. */
-  async askLink (signal: AbortSignal): Promise<{ port: number, ticket: Uint8Array } | undefined> {
-    const { sending } = this.links
-    if (sending === undefined || !this.#init.features.has('direct') || this.#ticketWaiters.length > 0) return undefined
-    const { promise, resolve } = Promise.withResolvers<{ port: number, ticket: Uint8Array }>()
-    this.#ticketWaiters.push(resolve)
-    sending.send({ type: 'linkAsk' })
-    try {
-      const answer = await abortable(promise, signal)
-      return answer.port === 0 ? undefined : answer
-    } finally {
-      this.#ticketWaiters = this.#ticketWaiters.filter((waiter) => waiter !== resolve)
-    }
-  }
-
-  /** Controller: names our candidates for a punch and gets the other end's answer. @throws CarrierError when the link or the session is lost meanwhile */
-  async askPunch (candidates: readonly HostAndPort[], signal: AbortSignal): Promise<PunchAnswer> {
-    const { sending } = this.links
-    if (sending === undefined || !this.#init.features.has('punch') || this.#punchWaiter !== undefined) throw new CarrierError('ERR_NOT_AVAILABLE', 'there is no link on which the other side could be asked now')
-    const { promise, resolve, reject } = Promise.withResolvers<PunchAnswer>()
-    const round = ++this.#lastPunch
-    this.#punchWaiter = { round, resolve, reject }
-    sending.send({ type: 'punch', what: 'ask', round, candidates: [...candidates] })
-    try {
-      return await abortable(promise, signal)
-    } finally {
-      this.#punchWaiter = undefined
-    }
-  }
-
-  /** A ticket costs more than the question: one in a turn of the event loop, and none for who does not read the answers. */
-  #receiveLinkAsk (): void {
-    const { sending } = this.links
-    if (sending?.isReady !== true || this.#isAskAnswered) return
-    this.#isAskAnswered = true
-    setImmediate(() => { this.#isAskAnswered = false })
-    const answer = this.#events.issueTicket(this)
-    sending.send({ type: 'linkTicket', port: answer?.port ?? 0, ticket: answer?.ticket ?? new Uint8Array(32) })
-  }
-
   // ---- links
 
   #switched (from: AttachedLink, to: AttachedLink): void {
@@ -272,8 +230,7 @@ export class LiveSession implements Session {
   #loseLink (err: CarrierError): void {
     const { clock, metrics, log } = this.#components
     metrics.linksLost.add(1, { link: this.link })
-    this.#punchWaiter?.reject(err)
-    this.#ticketWaiters = []
+    this.asks.forget(err)
     if (!this.#init.features.has('resume')) {
       this.#end(err, false)
       return
@@ -329,8 +286,7 @@ export class LiveSession implements Session {
     this.#isClosed = true
     this.#ackTimer?.cancel()
     this.#lost?.timer.cancel()
-    this.#ticketWaiters = []
-    this.#punchWaiter?.reject(err)
+    this.asks.forget(err)
     this.#core.end(err)
     for (const waiter of this.#liveWaiters) waiter.reject(err)
     this.#ending = this.links.end(isTold ? wireCode(err.code) : undefined)

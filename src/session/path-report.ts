@@ -15,9 +15,8 @@ export interface PathFacts {
   /** What is being opened now. */
   isOpening: (way: PathReason['way']) => boolean
   /** What came of the last attempts; times are milliseconds from now. */
-  lastFailure: Partial<Record<PathReason['way'] | 'stream', string | undefined>>
-  nextPunchMs: number
-  nextOtherMs: number
+  lastFailure: Partial<Record<PathReason['way'], string | undefined>>
+  nextTryMs: (way: PathReason['way']) => number
 }
 
 /** One reason for each way that would be better than the link in use; none when there is no better one. */
@@ -58,8 +57,7 @@ function impossible (way: PathReason['way']): (text: string) => PathReason {
 function attempted (facts: PathFacts, way: PathReason['way']): PathReason {
   const reason = (state: PathReason['state'], text: string, nextTryMs?: number): PathReason => ({ way, state, text, nextTryMs })
   if (facts.isOpening(way)) return reason('trying', 'it is being tried now')
-  const nextTryMs = way === 'punch' ? facts.nextPunchMs : facts.nextOtherMs
   const failure = facts.lastFailure[way]
-  if (failure !== undefined) return reason('failed', failure, facts.isInUse ? Math.max(0, nextTryMs) : undefined)
+  if (failure !== undefined) return reason('failed', failure, facts.isInUse ? Math.max(0, facts.nextTryMs(way)) : undefined)
   return reason('untried', facts.isInUse ? 'it has not been tried yet' : 'nobody uses the session: a better way is opened when somebody does')
 }

@@ -9,6 +9,7 @@ import type { Feature, Hello, Welcome } from './hello.ts'
 import { violation } from './frames.ts'
 import { judgeHello } from './hello-verdict.ts'
 import type { SessionView } from './hello-verdict.ts'
+import { isSecondLink } from './link-choice.ts'
 import { LinkHandshake } from './link-handshake.ts'
 import type { Link } from './link.ts'
 import type { LiveSession } from './live-session.ts'
@@ -52,6 +53,8 @@ export class PeerRelation {
   /** Why the dial under way is not wanted any more. */
   #dialRefusal: CarrierError | undefined
   #lastSequence = 0
+  /** Links that this end wants as further ones of the session. */
+  readonly #wanted = new WeakSet<Link>()
 
   constructor (components: PeerRelationComponents, init: { device: Did, isController: boolean }) {
     this.#components = components
@@ -100,8 +103,9 @@ export class PeerRelation {
     this.#giveUpIfNothingIsLeft(err)
   }
 
-  /** A link to this device, whoever dialled it. */
-  offer (link: Link, peer: Peer): void {
+  /** A link to this device, whoever dialled it. `isWanted`: this end opened it as one more link of its session. */
+  offer (link: Link, peer: Peer, isWanted = false): void {
+    if (isWanted) this.#wanted.add(link)
     const handshake = new LinkHandshake(this.#components, { link, peer, isController: this.#isController }, {
       onHello: (from, hello) => { this.#receiveHello(from, hello) },
       onWelcome: (from, welcome) => { this.#receiveWelcome(from, welcome) },
@@ -178,7 +182,7 @@ export class PeerRelation {
 
   #consider (handshake: LinkHandshake, hello: Hello): void {
     const session = this.#live?.session
-    switch (judgeHello(this.#view(), hello, handshake.link.kind)) {
+    switch (judgeHello(this.#view(handshake.link), hello, handshake.link.kind)) {
       case 'wait': return
       case 'redundant': handshake.refuse(superseded()); return
       case 'create':
@@ -199,7 +203,7 @@ export class PeerRelation {
     }
   }
 
-  #view (): SessionView {
+  #view (link: Link): SessionView {
     const live = this.#live
     if (live === undefined) return { isBusy: this.#busy !== undefined, live: undefined }
     const { links } = live.session
@@ -212,9 +216,14 @@ export class PeerRelation {
         isLost: live.session.state === 'resuming',
         epoch: links.epoch,
         canResume: live.session.features.has('resume'),
-        kinds: new Set(links.all().map((attached) => attached.link.kind))
+        kinds: new Set(links.all().map((attached) => attached.link.kind).filter((kind) => kind !== link.kind || !this.#isOneMore(live.session, link)))
       }
     }
+  }
+
+  /** Two of a kind are of use when they run over different relays, and somebody wants that. */
+  #isOneMore (session: LiveSession, link: Link): boolean {
+    return (this.#wanted.has(link) || (link.kind === 'stream' && session.isInUse)) && !isSecondLink(session.links.all(), link)
   }
 
   #receiveConfirm (handshake: LinkHandshake, sequence: number): void {

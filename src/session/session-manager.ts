@@ -4,7 +4,7 @@ import { abortable, backoffMs, CarrierError, createEmitter, createTaskOwner, LIM
 import type { Clock, KeepaliveMode, Logger, Metrics } from '../base/index.ts'
 import { publicKeyFromDid } from '../identity/index.ts'
 import type { Did, Identity } from '../identity/index.ts'
-import type { CarrierNode, Peer, PeerStream } from '../node/index.ts'
+import type { CarrierNode, Peer, PeerStream, RelayStatus } from '../node/index.ts'
 import { firstPlacesBytes } from './credit-ledger.ts'
 import { CreditPool } from './credit-pool.ts'
 import { FEATURES, OWN_LIMITS } from './hello.ts'
@@ -25,8 +25,8 @@ export const SESSION_PROTOCOL = '/carrier/session/1.0.0'
 
 /** Collaborators of the session manager. */
 export interface SessionManagerComponents {
-  /** Without `on` links find out by themselves that the network changed. */
-  node: LinkNode & Pick<CarrierNode, 'handle' | 'openStream'> & Partial<Pick<CarrierNode, 'on'>>
+  /** Without `on` and `relays` links find out by themselves that the network changed. */
+  node: LinkNode & Pick<CarrierNode, 'handle' | 'openStream'> & Partial<Pick<CarrierNode, 'on' | 'relays'>>
   identity: Pick<Identity, 'publicKey' | 'did' | 'instanceId' | 'sign'>
   clock: Clock
   log: Logger
@@ -67,9 +67,9 @@ export function createSessionManager (components: SessionManagerComponents, init
   const keeper = createLinkKeeper({ node, opener, clock, log, random: components.random, tasks, metrics }, {
     sessionWith: (device) => relations.get(device)?.session,
     openingCount: (device) => relations.get(device)?.openingLinkCount ?? 0,
-    offer: (link, peer) => { relationTo(peer.device).offer(link, peer) },
-    openStream: async (device, signal) => {
-      const { stream, peer } = await openFriendStream(device, signal)
+    offer: (link, peer, isWanted) => { relationTo(peer.device).offer(link, peer, isWanted) },
+    openStream: async (device, notVia, signal) => {
+      const { stream, peer } = await openFriendStream(device, signal, notVia)
       return { link: createStreamLink(stream, peer), peer }
     }
   })
@@ -78,9 +78,16 @@ export function createSessionManager (components: SessionManagerComponents, init
   let state: 'new' | 'running' | 'stopped' = 'new'
   let helloSequence = 0
   /** Sessions for which a link is being looked for. */
-  const searches = new Map<LiveSession, { hurry: () => void }>()
+  const searches = new Map<LiveSession, { /** `isFirstToo`: also the attempt that is left to the other end. */ hurry: (isFirstToo?: boolean) => void }>()
 
   node.on?.('node:network-changed', networkChanged)
+  node.on?.('relay:state', keeper.relaysChanged)
+  node.on?.('relay:state', hurryForRelay)
+  // a connection that we dialled beside the relay's is a way to a better link
+  node.on?.('peer:authenticated', ({ peer }) => {
+    const session = relations.get(peer.device)?.session
+    if (session !== undefined) keeper.review(session)
+  })
   node.handle(SESSION_PROTOCOL, handleLink, { levels: ['friend'], maxStreamsPerPeer: STREAMS_PER_PEER })
 
   return {
@@ -216,6 +223,13 @@ export function createSessionManager (components: SessionManagerComponents, init
     keeper.networkChanged()
   }
 
+  /** Over a relay that is there again the other end may be found at once; while no relay holds us it cannot find us: waiting for it is of no use. */
+  function hurryForRelay ({ state }: RelayStatus): void {
+    const isLast = state === 'connecting' && node.relays?.().every((relay) => relay.state !== 'reserved') === true
+    if (state !== 'reserved' && !isLast) return
+    for (const search of searches.values()) search.hurry(true)
+  }
+
   /**
    * Dials until a link carries the session again or it has ended. The end that does not resume leaves the first attempt to
    * the other. One search per session: a loss while it still runs makes it begin anew.
@@ -225,21 +239,29 @@ export function createSessionManager (components: SessionManagerComponents, init
     const growth = { firstMs: LIMITS.sessionRedialFirstMs, maxMs: LIMITS.sessionRedialMaxMs, factor: 2 }
     let attempt = 0
     let nap = new AbortController()
+    let isFirst = true
     searches.set(session, {
-      hurry: () => {
+      hurry: (isFirstToo = false) => {
         attempt = 0
-        nap.abort()
+        if (isFirstToo || !isFirst) nap.abort()
       }
     })
     try {
-      if (!session.isController) await sleep(clock, LIMITS.sessionRedialFirstMs, signal)
+      // a spare over another relay is faster than any dial, which would only take the time that both ends need for the resume
+      const hasSpare = session.links.all().some(({ link }) => link.relayPeerId !== session.relayPeerId)
+      if (!session.isController || hasSpare) await rest(LIMITS.sessionRedialFirstMs)
+      isFirst = false
       while (session.state === 'resuming' && relation?.session === session) {
         if (!relation.isOpening) dial(relation)
-        nap = new AbortController()
-        await sleep(clock, backoffMs(growth, attempt++, components.random), AbortSignal.any([signal, nap.signal])).catch(() => { signal.throwIfAborted() })
+        await rest(backoffMs(growth, attempt++, components.random))
       }
     } finally {
       searches.delete(session)
+    }
+
+    async function rest (delayMs: number): Promise<void> {
+      nap = new AbortController()
+      await sleep(clock, delayMs, AbortSignal.any([signal, nap.signal])).catch(() => { signal.throwIfAborted() })
     }
   }
 
@@ -280,8 +302,8 @@ export function createSessionManager (components: SessionManagerComponents, init
     })
   }
 
-  async function openFriendStream (device: Did, signal: AbortSignal): Promise<{ stream: PeerStream, peer: Peer }> {
-    const { stream, peer } = await node.openStream(device, SESSION_PROTOCOL, { signal })
+  async function openFriendStream (device: Did, signal: AbortSignal, notVia: readonly string[] = []): Promise<{ stream: PeerStream, peer: Peer }> {
+    const { stream, peer } = await node.openStream(device, SESSION_PROTOCOL, { signal, notVia })
     if (peer.level === 'friend') return { stream, peer }
     const err = new CarrierError('ERR_NOT_AVAILABLE', 'sessions are for friends, and the device is none (any more)')
     stream.abort(err)

@@ -32,9 +32,9 @@ interface Standing {
 
 /**
  * The end that does not begin waits so long before it tries at once too: when both learn of the same relay at the same
- * moment, one dial is enough. Both try, because one may be unable to.
+ * moment, one dial is often enough. Both try, because one may be unable to; two that cross become one session.
  */
-const SECOND_END_DELAY_MS = 400
+const SECOND_END_DELAY_MS = 150
 /** A session that lived so long was a good one: after its loss attempts start afresh. */
 const STABLE_AFTER_MS = 10_000
 

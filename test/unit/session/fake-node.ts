@@ -88,13 +88,15 @@ export function createStreamPair (): StreamPair {
 }
 
 /** A device: its key, its node and its session manager. */
-export interface FakeDevice { did: Did, publicKey: Uint8Array, instanceId: Uint8Array, manager: SessionManager, metrics: Metrics, handlers: Map<string, StreamHandler>, streamCount: number, networkChanged: () => void }
+export interface FakeDevice { did: Did, publicKey: Uint8Array, instanceId: Uint8Array, manager: SessionManager, metrics: Metrics, handlers: Map<string, StreamHandler>, streamCount: number, networkChanged: () => void, /** Learns that a relay leaves. */ noteLeaving: (relayPeerId: string) => void, /** Learns that its relay is lost (`connecting`) or there again. No other holds it. */ relayIs: (state: 'connecting' | 'reserved') => void }
 
 /** The network all fake devices live in. */
 export interface FakeNetwork {
   /** The next device; keys grow, so earlier ones are controllers. */
   device: (init?: { like?: FakeDevice, creditBytes?: number, resumeWindowMs?: number }) => FakeDevice
   pairs: StreamPair[]
+  /** All devices are on these relays; streams run over the first that may be used. */
+  relays: string[]
   /** How devices that are dialled are known to the dialling one. */
   levels: Map<Did, PeerLevel>
   /** Runs before a dial completes; may wait or throw. */
@@ -113,17 +115,20 @@ const NO_LINKS: LinkNode = {
   handleLinkSockets: () => {},
   canDialLink: () => false,
   canPunch: () => false,
-  preparePunch: async () => { throw new CarrierError('ERR_NOT_AVAILABLE', 'no routers here') }
+  preparePunch: async () => { throw new CarrierError('ERR_NOT_AVAILABLE', 'no routers here') },
+  isLeavingRelay: () => false,
+  canAvoidRelay: () => false
 }
 
 export function createFakeNetwork (clock: Clock): FakeNetwork {
   const devices = new Map<Did, FakeDevice>()
   const pairs: StreamPair[] = []
+  const relays = ['relay']
   const beforeDial = { run: async (_from: Did, _to: Did): Promise<void> => {} }
   const levels = new Map<Did, PeerLevel>()
   const keys = sortedKeys()
 
-  function connect (from: FakeDevice, to: FakeDevice, protocol: string): PeerStream {
+  function connect (from: FakeDevice, to: FakeDevice, protocol: string, relayPeerId = 'relay'): PeerStream {
     const handler = to.handlers.get(protocol)
     if (handler === undefined) throw new CarrierError('ERR_NOT_AVAILABLE', 'no such protocol')
     const pair = createStreamPair()
@@ -131,12 +136,13 @@ export function createFakeNetwork (clock: Clock): FakeNetwork {
     const [near, far] = pair.ends
     from.streamCount++
     void near.closed.then(() => { from.streamCount-- })
-    handler(far, peerOf(from)).catch((err: unknown) => { far.abort(err as Error) })
+    handler(far, peerOf(from, relayPeerId)).catch((err: unknown) => { far.abort(err as Error) })
     return near
   }
 
   return {
     pairs,
+    relays,
     levels,
     beforeDial,
     rawStream: (from, to) => connect(from, to, '/carrier/session/1.0.0'),
@@ -148,17 +154,24 @@ export function createFakeNetwork (clock: Clock): FakeNetwork {
       const instanceId = new Uint8Array(randomBytes(16))
       const metrics = createMetrics()
       const events = createEmitter<NodeEvents>(silentLogger)
+      const leaving = new Set<string>()
       const manager = createSessionManager({
         node: {
           ...NO_LINKS,
+          isLeavingRelay: (relayPeerId) => leaving.has(relayPeerId),
+          canAvoidRelay: (relayPeerId) => relays.some((one) => one !== relayPeerId && !leaving.has(one)),
           on: events.on,
+          relays: () => [],
           handle: (protocol, handler) => { handlers.set(protocol, handler) },
           openStream: async (to, protocol, options = {}) => {
             await beforeDial.run(did, to)
             options.signal?.throwIfAborted()
             const target = devices.get(to)
             if (target === undefined) throw new CarrierError('ERR_PEER_OFFLINE', 'nobody there')
-            return { stream: connect(device, target, protocol), peer: { ...peerOf(target), level: levels.get(to) ?? 'friend' } }
+            const usable = relays.filter((one) => options.notVia?.includes(one) !== true)
+            const relayPeerId = usable.find((one) => !leaving.has(one)) ?? usable[0]
+            if (relayPeerId === undefined) throw new CarrierError('ERR_PEER_OFFLINE', 'no way that avoids these relays')
+            return { stream: connect(device, target, protocol, relayPeerId), peer: { ...peerOf(target, relayPeerId), level: levels.get(to) ?? 'friend' } }
           }
         },
         identity: { did, publicKey, instanceId, sign: async () => { throw new Error('no signatures here') } },
@@ -167,15 +180,29 @@ export function createFakeNetwork (clock: Clock): FakeNetwork {
         metrics,
         random: () => 0.5
       }, { resumeWindowMs: init.resumeWindowMs ?? 0, ...(init.creditBytes === undefined ? {} : { creditBytes: init.creditBytes }) })
-      const device: FakeDevice = { did, publicKey, instanceId, manager, metrics, handlers, streamCount: 0, networkChanged: () => { events.emit('node:network-changed', { kind: 'addresses' }) } }
+      const device: FakeDevice = {
+        did,
+        publicKey,
+        instanceId,
+        manager,
+        metrics,
+        handlers,
+        streamCount: 0,
+        networkChanged: () => { events.emit('node:network-changed', { kind: 'addresses' }) },
+        relayIs: (state) => { events.emit('relay:state', { peerId: 'relay', address: 'relay', state, rttMs: 1, loadPermille: undefined, isChosen: true, reason: undefined }) },
+        noteLeaving: (relayPeerId) => {
+          leaving.add(relayPeerId)
+          events.emit('relay:state', { peerId: relayPeerId, address: relayPeerId, state: 'reserved', rttMs: 1, loadPermille: undefined, isChosen: true, reason: 'the relay is about to stop' })
+        }
+      }
       devices.set(did, device)
       return device
     }
   }
 }
 
-export function peerOf (device: FakeDevice): Peer {
-  return { device: device.did, owner: device.did, level: 'friend', instanceId: device.instanceId, path: 'relayed', relayPeerId: 'relay' }
+export function peerOf (device: FakeDevice, relayPeerId = 'relay'): Peer {
+  return { device: device.did, owner: device.did, level: 'friend', instanceId: device.instanceId, path: 'relayed', relayPeerId }
 }
 
 /** Canonical keys that decode, smallest first. */

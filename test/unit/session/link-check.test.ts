@@ -82,8 +82,22 @@ describe('a link that is asked', () => {
 })
 
 describe('keepalive', () => {
-  it('gives what is asked after a change of the network five of its round trips, within limits', () => {
-    assert.deepEqual([undefined, 0, 80, 100, 150, 5000].map(networkPatienceMs), [1_000, 400, 400, 500, 750, 1_000])
+  it('gives what is asked after a change of the network three of its round trips, within limits', () => {
+    assert.deepEqual([undefined, 0, 80, 150, 200, 5000].map(networkPatienceMs), [1_000, 400, 400, 450, 600, 1_000])
+  })
+
+  it('a busy link that was asked already gets no more time by being asked again', async () => {
+    const clock = createFakeClock()
+    let lostAtMs: number | undefined
+    const nothing = (): void => {}
+    const channelFrames = { onFrame: nothing, onData: nothing, onDataBytes: nothing }
+    const owner: LinkOwner = { channelFrames, isWaiting: () => true, onQuiet: nothing, onBytes: nothing, onDrain: nothing, onViolation: nothing, onRoundTrip: nothing, onGoaway: nothing, onLinkFrame: nothing, onGone: () => { lostAtMs = clock.monotonicMs() } }
+    const link = new AttachedLink({ clock, owner }, { link: new MemoryLink('direct', 4096), decoder: new FrameDecoder(channelFrames), epoch: 1 })
+    await clock.advance(LIMITS.sessionBusySilenceMs - 100)
+    // as when a spare is lost shortly before the verdict
+    link.check(LIMITS.sessionBusySilenceMs - LIMITS.sessionBusyPingMs)
+    await clock.advance(200)
+    assert.equal(lostAtMs, LIMITS.sessionBusySilenceMs)
   })
 
   const AIM_MS = { fast: 4_000, normal: 25_000, saver: 120_000 } as const

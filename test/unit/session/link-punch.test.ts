@@ -54,9 +54,11 @@ function world (init: { mapping?: PunchPort['mapping'], arriving?: number, secur
   const session = {
     peer: { device, owner: device },
     links: { sending: { rttMs: 80 } },
-    askPunch: async (candidates: readonly HostAndPort[]) => {
-      events.push(`ask ${candidates.length}`)
-      return init.answer ?? [THERE]
+    asks: {
+      askPunch: async (candidates: readonly HostAndPort[]) => {
+        events.push(`ask ${candidates.length}`)
+        return init.answer ?? [THERE]
+      }
     }
   } as unknown as LiveSession
   return { clock, events, punch, session, openPorts: () => openPorts }

@@ -13,8 +13,7 @@ const FACTS: PathFacts = {
   canSplice: true,
   isOpening: () => false,
   lastFailure: {},
-  nextPunchMs: -5,
-  nextOtherMs: -5
+  nextTryMs: () => -5
 }
 const of = (change: Partial<PathFacts>): Record<string, string> => Object.fromEntries(pathReasons({ ...FACTS, ...change }).map(({ way, text, nextTryMs }) => [way, `${text}|${nextTryMs ?? ''}`]))
 
@@ -35,7 +34,7 @@ test('each obstacle is named, the first that stands in the way', () => {
 })
 
 test('what was tried says how it ended and when it is tried again', () => {
-  const failed = { lastFailure: { punch: 'the router of this side gives every destination another port', splice: 'full' }, nextPunchMs: 31_000, nextOtherMs: 4_000 }
+  const failed = { lastFailure: { punch: 'the router of this side gives every destination another port', splice: 'full' }, nextTryMs: (way: string) => way === 'punch' ? 31_000 : 4_000 }
   assert.equal(of(failed)['punch'], 'the router of this side gives every destination another port|31000')
   assert.equal(of({ ...failed, link: 'stream' })['splice'], 'full|4000')
   assert.equal(of({ ...failed, isInUse: false })['punch'], 'the router of this side gives every destination another port|')

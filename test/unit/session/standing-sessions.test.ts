@@ -97,7 +97,7 @@ describe('standing sessions', () => {
   it('the end that does not begin waits a moment first, and both try', async () => {
     friends = [SMALLER]
     standing.refresh()
-    await clock.advance(200)
+    await clock.advance(100)
     assert.equal(attempts.length, 0)
     await clock.advance(400)
     assert.equal(attempts.length, 1)
