@@ -2,8 +2,10 @@
  * `npm test`: every check that a change must pass, one stage after the other, with one summary at the end.
  * `npm test -- STAGE…` runs some stages only. Stages that need root or Debian packages say why they did not run;
  * with CARRIER_TEST_REQUIRE (a comma-separated list such as `lab,postgres`) that is a failure, and so is any skipped test.
- * `npm run test:lab -- --repeat N --cells eim-sym,… --loss 0.01`: rounds per cell of the matrix of networks, some cells
- * only, packets lost; `npm test -- matrix` with the same options is the matrix alone.
+ * Where `CI` is set, `npm test` ends with the whole matrix of networks; elsewhere one cell of it stands for all.
+ * `npm run test:lab -- --repeat N --cells eim-sym,… --loss 0.01 --at-once N`: rounds per cell of the matrix of networks, some
+ * cells only (`direct`: those that can be), packets lost, cells at a time; `npm test -- matrix` with the same options is the
+ * matrix alone. `npm test -- nemesis --seed N,…` repeats draws of random faults; `npm test -- soak` is the short form of `npm run test:soak`.
  */
 import { spawn } from 'node:child_process'
 import { globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
@@ -18,8 +20,10 @@ const root = dirname(import.meta.dirname)
 const tools = join(root, 'node_modules', '.bin')
 const counted: Counted[] = []
 /** What an option sets for the tests. */
-const OPTIONS = { repeat: 'CARRIER_LAB_REPEAT', cells: 'CARRIER_LAB_CELLS', loss: 'CARRIER_LAB_LOSS' } as const
+const OPTIONS = { repeat: 'CARRIER_LAB_REPEAT', cells: 'CARRIER_LAB_CELLS', loss: 'CARRIER_LAB_LOSS', 'at-once': 'CARRIER_LAB_AT_ONCE', seed: 'CARRIER_NEMESIS_SEED' } as const
 const LAB_FILE_MS = 1_800_000
+const MATRIX_AT_ONCE = 2
+const SOAK_FILE_MS = 900_000
 
 const stages: Stage[] = [
   { name: 'types', inDefault: true, run: async () => command(join(tools, 'tsc'), ['--noEmit', '-p', 'tsconfig.json']) },
@@ -30,8 +34,12 @@ const stages: Stage[] = [
   { name: 'loopback', inDefault: true, run: async () => tests('test/loopback/*.test.ts', { concurrency: 2, timeoutMs: 300_000 }) },
   { name: 'process', inDefault: true, run: async () => tests('test/process/*.test.ts', { concurrency: 1, timeoutMs: 600_000 }) },
   { name: 'smoke', inDefault: true, run: async () => tests('test/natlab/smoke*.test.ts', { concurrency: 1, timeoutMs: 240_000 }) },
+  // each cell has namespaces of its own and waits for its lines most of the time
+  { name: 'matrix', inDefault: isCi(), run: async () => matrix() },
+  { name: 'soak', inDefault: isCi(), run: async () => tests('test/soak/*.test.ts', { concurrency: 1, timeoutMs: SOAK_FILE_MS }) },
+  { name: 'nemesis', inDefault: false, run: async () => tests('test/natlab/full-nemesis.test.ts', { concurrency: 1, timeoutMs: labFileMs() }) },
   { name: 'lab', inDefault: false, run: async () => tests('test/natlab/full-*.test.ts', { concurrency: 1, timeoutMs: labFileMs() }) },
-  { name: 'matrix', inDefault: false, run: async () => tests('test/natlab/full-matrix.test.ts', { concurrency: 1, timeoutMs: labFileMs() }) },
+  { name: 'deploy', inDefault: isCi(), run: async () => tests('test/deploy/*.test.ts', { concurrency: 1, timeoutMs: 600_000 }) },
   { name: 'faults', inDefault: false, run: async () => tests('test/faults/*.test.ts', { concurrency: 1, timeoutMs: 900_000 }) }
 ]
 
@@ -67,12 +75,21 @@ async function main (args: string[]): Promise<number> {
 
 /** The stages of a command line; its options become environment. @throws TypeError for an unknown option */
 function readArguments (args: string[]): string[] {
-  const { values, positionals } = parseArgs({ args, allowPositionals: true, options: { repeat: { type: 'string' }, cells: { type: 'string' }, loss: { type: 'string' } } })
-  for (const name of ['repeat', 'cells', 'loss'] as const) {
+  const { values, positionals } = parseArgs({ args, allowPositionals: true, options: { repeat: { type: 'string' }, cells: { type: 'string' }, loss: { type: 'string' }, 'at-once': { type: 'string' }, seed: { type: 'string' } } })
+  for (const name of ['repeat', 'cells', 'loss', 'at-once', 'seed'] as const) {
     const value = values[name]
     if (value !== undefined) process.env[OPTIONS[name]] = value
   }
   return positionals
+}
+
+async function matrix (): Promise<boolean> {
+  process.env[OPTIONS['at-once']] ??= String(MATRIX_AT_ONCE)
+  return tests('test/natlab/full-matrix.test.ts', { concurrency: 1, timeoutMs: labFileMs() })
+}
+
+function isCi (): boolean {
+  return !['', '0', 'false'].includes(process.env['CI'] ?? '')
 }
 
 /** The matrix is one file, and takes as long as there are rounds. */

@@ -10,6 +10,8 @@ import type { Namespace } from './namespace.ts'
 export interface Capture {
   /** Bytes recorded so far, pcap headers included. */
   size: () => number
+  /** What was recorded so far; the last packet may be cut short. */
+  soFar: () => Buffer
   /** Ends the recording and gives the pcap file's bytes; fails when the kernel dropped packets. */
   stop: () => Promise<Buffer>
 }
@@ -17,11 +19,17 @@ export interface Capture {
 /** One TCP segment that carried payload. */
 export interface Segment { from: string, to: string, payload: Buffer }
 
+/** One IP packet: hosts, and for TCP and UDP ports too (0 for anything else). `protocol` is the number of the IP header (6 TCP, 17 UDP). */
+export interface IpPacket { protocol: number, from: string, to: string, toPort: number }
+
 const PCAP_HEADER_BYTES = 24
 const RECORD_HEADER_BYTES = 16
 const ETHERNET_HEADER_BYTES = 14
 const IPV4 = 0x0800
+const IPV6 = 0x86dd
+const IPV6_HEADER_BYTES = 40
 const TCP = 6
+const UDP = 17
 
 /** Records whole packets on `device` of `namespace`. */
 export async function startCapture (namespace: Namespace, device: string, filter = 'tcp'): Promise<Capture> {
@@ -34,6 +42,7 @@ export async function startCapture (namespace: Namespace, device: string, filter
   const size = (): number => statSync(file).size
   return {
     size,
+    soFar: () => readFileSync(file),
     stop: async () => {
       await program.stop({ signal: 'SIGINT' })
       const dropped = /(\d+) packets? dropped by kernel/.exec(program.stderr())?.[1]
@@ -45,15 +54,44 @@ export async function startCapture (namespace: Namespace, device: string, filter
 
 /** The TCP payloads of a recording, in order. */
 export function segmentsOf (pcap: Buffer): Segment[] {
-  const segments: Segment[] = []
+  return framesOf(pcap).flatMap((frame) => parseSegment(frame) ?? [])
+}
+
+/** The IPv4 and IPv6 packets of a recording, in order. */
+export function packetsOf (pcap: Buffer): IpPacket[] {
+  return framesOf(pcap).flatMap((frame) => parsePacket(frame) ?? [])
+}
+
+function framesOf (pcap: Buffer): Buffer[] {
+  const frames: Buffer[] = []
   for (let offset = PCAP_HEADER_BYTES; offset + RECORD_HEADER_BYTES <= pcap.length;) {
     const length = pcap.readUInt32LE(offset + 8)
-    const packet = pcap.subarray(offset + RECORD_HEADER_BYTES, offset + RECORD_HEADER_BYTES + length)
+    frames.push(pcap.subarray(offset + RECORD_HEADER_BYTES, offset + RECORD_HEADER_BYTES + length))
     offset += RECORD_HEADER_BYTES + length
-    const segment = parseSegment(packet)
-    if (segment !== undefined) segments.push(segment)
   }
-  return segments
+  return frames
+}
+
+function parsePacket (frame: Buffer): IpPacket | undefined {
+  if (frame.length < ETHERNET_HEADER_BYTES + 20) return undefined
+  const etherType = frame.readUInt16BE(12)
+  const ip = frame.subarray(ETHERNET_HEADER_BYTES)
+  if (etherType === IPV4) {
+    const protocol = ip[9] ?? 0
+    return { protocol, from: dotted(ip, 12), to: dotted(ip, 16), toPort: portOf(protocol, ip.subarray(((ip[0] ?? 0) & 0x0f) * 4)) }
+  }
+  if (etherType !== IPV6 || ip.length < IPV6_HEADER_BYTES) return undefined
+  const protocol = ip[6] ?? 0
+  return { protocol, from: hextets(ip, 8), to: hextets(ip, 24), toPort: portOf(protocol, ip.subarray(IPV6_HEADER_BYTES)) }
+}
+
+function portOf (protocol: number, transport: Buffer): number {
+  return (protocol === TCP || protocol === UDP) && transport.length >= 4 ? transport.readUInt16BE(2) : 0
+}
+
+/** An IPv6 address in full: eight groups without leading zeros. */
+function hextets (ip: Buffer, offset: number): string {
+  return Array.from({ length: 8 }, (_group, index) => ip.readUInt16BE(offset + 2 * index).toString(16)).join(':')
 }
 
 function parseSegment (packet: Buffer): Segment | undefined {

@@ -4,10 +4,10 @@ import { requirement } from '../support/requirement.ts'
 import { namespaceObstacle } from './namespace.ts'
 import { postgresObstacle } from './postgres.ts'
 
-/** Registers `body` as a suite; where CARRIER_TEST_REQUIRE names what is missing, loading the file fails. */
-export function describeInLab (name: string, body: () => void, options: { postgres?: boolean } = {}): void {
+/** Registers `body` as a suite; where CARRIER_TEST_REQUIRE names what is missing, loading the file fails. `concurrency`: so many of its tests at a time. */
+export function describeInLab (name: string, body: () => void, options: { postgres?: boolean, concurrency?: number } = {}): void {
   const lab = requirement('lab', namespaceObstacle())
   const { skip } = lab.skip !== false || options.postgres !== true ? lab : requirement('postgres', postgresObstacle())
-  if (skip === false) describe(name, body)
+  if (skip === false) describe(name, { concurrency: options.concurrency ?? 1 }, body)
   else it(name, { skip }, () => { /* the reason is printed */ })
 }

@@ -6,13 +6,14 @@
  *   laptop 10.2.0.2 ─ laptopNat 50.2.0.2 ─┘            └─ cafe   50.0.9.2 (a public host: the stranger)
  *
  * A home whose provider has a NAT too: laptop 10.2.0.2 ─ laptopNat 100.64.2.2 ─ provider 50.2.0.2 ─ internet
+ * Both in one home: office 10.1.0.2 and laptop 10.1.0.3 ─ officeNat 50.1.0.2 ─ internet
  */
 import type { TestNetwork } from '../support/network.ts'
 import { joinByDelay } from './delay.ts'
 import type { DelayedLink, LinkShape } from './delay.ts'
 import { NAT_FLAVOURS, natRuleset } from './nat-flavours.ts'
 import type { NatFlavour, Unasked } from './nat-flavours.ts'
-import { createNamespaces, joinByCable, loadRuleset, makeRouter, routeVia } from './namespace.ts'
+import { createNamespaces, joinByCable, joinBySwitch, loadRuleset, makeRouter, routeVia } from './namespace.ts'
 import type { LinkEnd, Namespace } from './namespace.ts'
 
 /** The lab as a network, with its routers. */
@@ -38,6 +39,8 @@ export interface LabInit {
   /** How all routers treat packets that nobody inside asked for; default: reset. */
   unasked?: Unasked
   relayCount?: 1 | 2
+  /** The laptop is in the home of the office, in the same local network; its own flavour is of no account. */
+  isSameHome?: boolean
   /** Gives each home's access line a delay, loss and rate. */
   line?: LinkShape
 }
@@ -58,18 +61,19 @@ export async function openLab (init: LabInit = {}): Promise<Lab> {
     const relays: Namespace[] = []
     for (let number = 1; number <= (init.relayCount ?? 1); number++) relays.push(await publicHost(`relay${number}`, `50.0.${number}`))
     const cafe = await publicHost('cafe', '50.0.9')
-    const office = await home('office', 1, init.office ?? 'eim')
-    const laptop = await home('laptop', 2, init.laptop ?? 'eim')
+    const { machines: [officeHost, guest], ...officeHome } = await home('office', 1, init.office ?? 'eim', init.isSameHome === true ? ['office', 'laptop'] : ['office'])
+    const { machines: [laptopHost], ...laptopHome } = guest === undefined ? await home('laptop', 2, init.laptop ?? 'eim', ['laptop']) : { ...officeHome, machines: [guest] }
+    if (officeHost === undefined || laptopHost === undefined) throw new Error('a home without a machine')
     return {
       name: 'natlab',
       internet,
       relays,
       cafe,
-      office: office.host,
-      officeNat: office.nat,
-      laptop: laptop.host,
-      laptopNat: laptop.nat,
-      edges: { office: office.edge, laptop: laptop.edge },
+      office: officeHost,
+      officeNat: officeHome.nat,
+      laptop: laptopHost,
+      laptopNat: laptopHome.nat,
+      edges: { office: officeHome.edge, laptop: laptopHome.edge },
       lines: Object.fromEntries(lines),
       close: async () => {
         try {
@@ -87,15 +91,16 @@ export async function openLab (init: LabInit = {}): Promise<Lab> {
       return host
     }
 
-    async function home (role: 'office' | 'laptop', number: number, flavour: NatFlavour): Promise<{ host: Namespace, nat: Namespace, edge: Namespace }> {
+    async function home (role: 'office' | 'laptop', number: number, flavour: NatFlavour, names: readonly string[]): Promise<{ machines: Namespace[], nat: Namespace, edge: Namespace }> {
       const { provider } = NAT_FLAVOURS[flavour]
       const outside: Upstream = { namespace: internet, name: role, network: `50.${number}.0` }
       const shared: Upstream | undefined = provider === undefined ? undefined : { namespace: await router(`${role}-provider`, provider, outside, `100.64.${number}`), name: 'lan', network: `100.64.${number}` }
       const nat = await router(`${role}-nat`, flavour, shared ?? outside, `10.${number}.0`)
-      const host = await namespaces.add(role, `10.${number}.0.2`)
-      await joinByCable({ namespace: nat, name: 'lan', cidr: `10.${number}.0.1/24` }, { namespace: host, name: UPLINK, cidr: `10.${number}.0.2/24` })
-      await routeVia(host, `10.${number}.0.1`)
-      return { host, nat, edge: shared?.namespace ?? nat }
+      const machines: Namespace[] = []
+      for (const [index, name] of names.entries()) machines.push(await namespaces.add(name, `10.${number}.0.${index + 2}`))
+      await joinBySwitch({ namespace: nat, name: 'lan', cidr: `10.${number}.0.1/24` }, machines.map((namespace) => ({ namespace, name: UPLINK, cidr: `${namespace.address}/24` })))
+      for (const machine of machines) await routeVia(machine, `10.${number}.0.1`)
+      return { machines, nat, edge: shared?.namespace ?? nat }
 
       async function router (name: string, kind: NatFlavour, upstream: Upstream, inside: string): Promise<Namespace> {
         const machine = await namespaces.add(name, `${upstream.network}.2`)

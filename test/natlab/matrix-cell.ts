@@ -11,8 +11,9 @@ import type { Daemon } from '../support/daemon.ts'
 import { startTcpService } from '../support/tcp-load.ts'
 import { makeTempDirectory } from '../support/temp-directory.ts'
 import { GiveUpError, PATIENCE_MS, waitFor } from '../support/wait.ts'
+import { packetsOf, startCapture } from './capture.ts'
 import type { LinkShape } from './delay.ts'
-import { openLab } from './lab.ts'
+import { openLab, UPLINK } from './lab.ts'
 import type { Lab } from './lab.ts'
 import { startCellRelays } from './matrix-relays.ts'
 import { doorOf } from './matrix-routes.ts'
@@ -54,6 +55,8 @@ export async function runCell (cell: Cell, init: CellInit): Promise<void> {
   const daemons: Daemon[] = []
   try {
     const directory = makeTempDirectory('cell')
+    // a node that nobody told to listen sends no UDP at all: whatever a network does with it, nothing waits for it
+    const taps = await Promise.all([lab.office, lab.laptop].map(async (home) => startCapture(home, UPLINK, 'udp')))
     const { addresses, settings } = await startCellRelays(lab.relays, directory, doorOf(cell))
     const [office, laptop] = (['office', 'laptop'] as const).map((name) => {
       const dataDirectory = join(directory, name)
@@ -68,9 +71,8 @@ export async function runCell (cell: Cell, init: CellInit): Promise<void> {
     const world: World = { lab, office, laptop, officeControl: createControlClient(office), laptopControl: createControlClient(laptop) }
     if (init.expected === 'unreachable') {
       init.onRound(await unreachable(world))
-      return
     }
-    for (let number = 1; number <= init.rounds; number++) {
+    for (let number = 1; number <= (init.expected === 'unreachable' ? 0 : init.rounds); number++) {
       const round = number === 1 ? await firstRound(world, init) : await furtherRound(world, init)
       init.onRound(round)
       if (round.route !== init.expected) console.log(`${cell.name}: ${round.route}: ${await reasonsOf(world)}`)
@@ -81,6 +83,7 @@ export async function runCell (cell: Cell, init: CellInit): Promise<void> {
       await assertCarries(world)
       if (init.expected !== 'punched') await assertNotPunched(world)
     }
+    for (const tap of taps) assert.deepEqual(packetsOf(await tap.stop()), [], 'UDP was sent')
   } catch (err) {
     throw new Error(`${cell.name}: ${err instanceof Error ? err.message : String(err)}\n${daemons.map(lastWords).join('\n')}`, { cause: err })
   } finally {

@@ -78,24 +78,25 @@ function neededDoor (cell: Cell): RelayDoor {
   return DOORS[narrowest] ?? 'wss443'
 }
 
-/** The cells that a comma-separated list names, in either order of their flavours; all without a list. @throws Error for a name that is none */
+/** The cells that a comma-separated list names, in either order of their flavours; `direct` names those that can be; all without a list. @throws Error for a name that is none */
 export function cellsNamed (list: string | undefined): Cell[] {
   const all = [...MATRIX, ...FURTHER_CELLS]
   if (list === undefined || list.trim() === '') return all
-  return list.split(',').map((item) => {
+  return list.split(',').flatMap((item) => {
     const name = item.trim()
+    if (name === 'direct') return all.filter((cell) => expectedRoute(cell).route === 'punched')
     const found = all.find((cell) => cell.name === name || `${cell.laptop}-${cell.office}` === name)
-    if (found === undefined) throw new Error(`"${name}" is no cell; cells are: ${all.map((cell) => cell.name).join(', ')}`)
+    if (found === undefined) throw new Error(`"${name}" is no cell; cells are: direct (all that can be), ${all.map((cell) => cell.name).join(', ')}`)
     return found
   })
 }
 
-/** The matrix in Markdown, as far as it was run: the route, how often of several rounds, the medians of both times. Then each reason. */
-export function renderMatrix (results: readonly CellResult[]): string {
+/** The matrix in Markdown, as far as it was run: the route, how often of several rounds (and within `targetMs` of the session), the medians of both times. Then each reason. */
+export function renderMatrix (results: readonly CellResult[], targetMs: number): string {
   const byName = new Map(results.map((result) => [result.cell.name, result]))
   const entry = (name: string): string => {
     const result = byName.get(name)
-    return result === undefined ? '' : describeResult(result, expectedRoute(result.cell).route)
+    return result === undefined ? '' : describeResult(result, expectedRoute(result.cell).route, targetMs)
   }
   const rows = FLAVOURS.map((office, index) => `| **${office}** | ${FLAVOURS.map((laptop, column) => column < index ? '' : entry(`${office}-${laptop}`)).join(' | ')} |`)
   const beside = results.filter((result) => !MATRIX.some((cell) => cell.name === result.cell.name)).map((result) => `- ${result.cell.name}: ${entry(result.cell.name)}`)
@@ -107,12 +108,13 @@ export function renderMatrix (results: readonly CellResult[]): string {
 }
 
 /** One entry of the table. */
-function describeResult ({ rounds }: CellResult, expected: Route): string {
+function describeResult ({ rounds }: CellResult, expected: Route, targetMs: number): string {
   const good = rounds.filter(({ route }) => route === expected)
   const shown = good.length > 0 ? good : rounds
   const [first] = shown
   if (first === undefined) return 'failed'
-  const count = rounds.length > 1 ? ` ${good.length}/${rounds.length}` : ''
+  const inTimeCount = good.filter(({ routeMs }) => routeMs <= targetMs).length
+  const count = rounds.length > 1 ? ` ${good.length}/${rounds.length} (${inTimeCount} within ${targetMs / 1000} s)` : ''
   if (first.route === 'unreachable') return `unreachable${count}`
   const [connectMs, routeMs] = [median(shown.map((round) => round.connectMs)), median(shown.map((round) => round.routeMs))]
   return `${first.route}${count}, ${connectMs.toFixed(0)} + ${routeMs.toFixed(0)} ms`

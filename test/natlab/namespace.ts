@@ -15,6 +15,8 @@ export interface Namespace extends Place {
 export interface LinkEnd { namespace: Namespace, name: string, cidr: string }
 
 const PREFIX = 'carrier-lab-'
+/** Labs of this process so far: several may be open at once. */
+let labCount = 0
 const TOOLS = ['ip', 'nft', 'ss', 'tcpdump', 'python3', 'runuser']
 
 /** Why namespaces cannot be used here; undefined when they can. */
@@ -38,12 +40,13 @@ export function namespaceObstacle (): string | undefined {
 /** Makes namespaces of one lab and removes them with every process inside, at `close` or when the test process ends. */
 export function createNamespaces (): { add: (role: string, address: string) => Promise<Namespace>, close: () => void } {
   const names: string[] = []
+  const lab = `${PREFIX}${process.pid}-${++labCount}`
   removeAbandoned()
   const removeAll = (): void => { for (const name of names.splice(0)) removeNamespace(name) }
   const forget = onTestExit(removeAll)
   return {
     add: async (role, address) => {
-      const netns = `${PREFIX}${process.pid}-${role}`
+      const netns = `${lab}-${role}`
       names.push(netns)
       await mustRun('ip', ['netns', 'add', netns])
       await mustRun('ip', ['-n', netns, 'link', 'set', 'lo', 'up'])
@@ -61,6 +64,18 @@ export async function joinByCable (left: LinkEnd, right: LinkEnd): Promise<void>
   await mustRun('ip', ['-n', left.namespace.netns, 'link', 'add', left.name, 'type', 'veth', 'peer', 'name', right.name, 'netns', right.namespace.netns])
   await bringUp(left)
   await bringUp(right)
+}
+
+/** Joins machines to a switch of `at.namespace`, which has `at` as an address of its own there: one local network. */
+export async function joinBySwitch (at: LinkEnd, machines: readonly LinkEnd[]): Promise<void> {
+  await mustRun('ip', ['-n', at.namespace.netns, 'link', 'add', at.name, 'type', 'bridge'])
+  await bringUp(at)
+  for (const [index, machine] of machines.entries()) {
+    const port = `${at.name}${index + 1}`
+    await mustRun('ip', ['-n', at.namespace.netns, 'link', 'add', port, 'type', 'veth', 'peer', 'name', machine.name, 'netns', machine.namespace.netns])
+    await mustRun('ip', ['-n', at.namespace.netns, 'link', 'set', port, 'master', at.name, 'up'])
+    await bringUp(machine)
+  }
 }
 
 /** Gives an existing interface its address and switches it on. */

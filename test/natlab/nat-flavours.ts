@@ -73,6 +73,8 @@ table inet filter {
   }
   chain forward {
     type filter hook forward priority filter; policy drop;
+    # neighbours: a switch, no router, though some kernels ask the rules for it too
+    iifname "${router.lan}" oifname "${router.lan}" accept
     ${row.inspection ?? ''}
     ct state established,related accept
     ${row.outbound?.(router) ?? ''}
