@@ -2,7 +2,7 @@
 import type { Command } from 'commander'
 import type { MethodOutput } from '../../src/control/client/index.ts'
 import { openContext } from '../context.ts'
-import { safeText } from '../output.ts'
+import { formatMs, safeText } from '../output.ts'
 
 const NAT = {
   none: 'none: this machine has a public address',
@@ -26,8 +26,8 @@ function describe (report: MethodOutput<'node.netcheck'>): string {
     `router:  ${NAT[report.nat]}${report.reason === undefined ? '' : ` (${safeText(report.reason)})`}`,
     `seen as: ${report.seenAs.length === 0 ? 'nobody said' : report.seenAs.map((one) => safeText(one)).join(', ')}`,
     `IPv4 ${report.hasIpv4 ? 'yes' : 'no'}, IPv6 ${report.hasIpv6 ? 'yes' : 'no'}, listening on ${report.listen.length === 0 ? 'nothing' : report.listen.map((one) => safeText(one)).join(', ')}`,
-    ...report.relays.map((relay) => `relay ${relay.state}${relay.rttMs === undefined ? '' : ` ${relay.rttMs} ms`}: ${safeText(relay.address)}${relay.reason === undefined ? '' : ` (${safeText(relay.reason)})`}`),
+    ...report.relays.map((relay) => `relay ${relay.state}${relay.rttMs === undefined ? '' : ` ${formatMs(relay.rttMs)}`}${relay.loadPermille === undefined ? '' : `, ${Math.round(relay.loadPermille / 10)} % full`}: ${safeText(relay.address)}${relay.reason === undefined ? '' : ` (${safeText(relay.reason)})`}`),
     ...report.advice.length === 0 ? [] : ['what would help:', ...report.advice.map((advice) => `  ${safeText(advice)}`)]
   ]
-  return `${lines.join('\n')}\n`
+  return lines.join('\n')
 }

@@ -21,11 +21,15 @@ export function addPingCommand (program: Command): void {
       const context = openContext(command)
       const rounds = options.untilDirect === true ? UNTIL_DIRECT_ROUNDS : options.count
       const answers: Array<MethodOutput<'friend.ping'>> = []
+      let shownWay: string | undefined
       for (let round = 0; round < rounds; round++) {
         if (round > 0) await delay(INTERVAL_MS)
         const answer = await context.client.call('friend.ping', { who })
         answers.push(answer)
-        if (!context.isJson) process.stdout.write(`${safeText(answer.label)}: ${formatMs(answer.rttMs)}, ${describePath(answer)}\n`)
+        const way = describePath(answer)
+        // who waits for a better way wants to see it change, and not three hundred equal lines
+        if (!context.isJson && (options.untilDirect !== true || way !== shownWay)) process.stdout.write(`${safeText(answer.label)}: ${formatMs(answer.rttMs)}, ${way}\n`)
+        shownWay = way
         if (options.untilDirect === true && answer.link === 'direct') break
       }
       const last = answers.at(-1)

@@ -22,8 +22,8 @@ function describe (status: Status, nowMs: number): string {
     `${status.did}\nup for ${formatDuration(status.uptimeMs)}, version ${status.version}, listening on ${status.listen.length === 0 ? 'nothing' : status.listen.join(', ')}`,
     section('Relays', status.relays.length === 0
       ? 'none'
-      : table(['STATE', 'ROUND TRIP', 'ADDRESS', ''],
-        status.relays.map(({ state, rttMs, address, reason }) => [state, rttMs === undefined ? '-' : formatMs(rttMs), address, reason ?? '']))),
+      : table(['STATE', 'ROUND TRIP', 'LOAD', 'ADDRESS', ''],
+        status.relays.map(({ state, rttMs, loadPermille, address, reason }) => [state, rttMs === undefined ? '-' : formatMs(rttMs), loadPermille === undefined ? '-' : `${Math.round(loadPermille / 10)} %`, address, reason ?? '']))),
     section('Friends', status.friends.length === 0
       ? 'none; ask someone: carrier friend add ADDRESS'
       : table(['LABEL', 'PRESENCE', 'PATH', 'LINK', 'ROUND TRIP', 'LAST SEEN', 'DID'],

@@ -143,7 +143,7 @@ function absolutePaths ({ environment }: CommandContext): Record<string, string>
 }
 
 /** What is named, or the usual one when there is one. */
-function configFileOf (context: CommandContext, options: UpOptions): string | undefined {
+export function configFileOf (context: CommandContext, options: Pick<UpOptions, 'config'>): string | undefined {
   const named = options.config ?? context.environment.CARRIER_CONFIG
   if (named !== undefined) return resolve(named)
   const usual = join(context.dataDirectory, CONFIG_FILE_NAME)

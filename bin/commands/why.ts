@@ -25,7 +25,7 @@ function describe (report: MethodOutput<'friend.why'>): string {
   }
   if (report.service !== undefined) lines.push(`  the service "${safeText(report.service.name)}": ${report.service.isOffered ? 'you may dial it' : 'not offered to you, or not there'}`)
   if (report.advice.length > 0) lines.push('what would help:', ...report.advice.map((advice) => `  ${safeText(advice)}`))
-  return `${lines.join('\n')}\n`
+  return lines.join('\n')
 }
 
 function onlineLine (report: MethodOutput<'friend.why'>): string {

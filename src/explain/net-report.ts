@@ -1,9 +1,9 @@
 /** `carrier netcheck`: what kind of network this node is in, and what follows from it for its friends. */
-import { errorMessage, formatHostPort, isSameHost, startDeadline } from './base/index.ts'
-import type { Clock } from './base/index.ts'
-import { isGlobalIpv6Host, isLocalHost } from './node/index.ts'
-import type { CarrierNode, Interfaces } from './node/index.ts'
-import type { NetReport } from './carrier-types.ts'
+import { errorMessage, formatHostPort, isSameHost, startDeadline } from '../base/index.ts'
+import type { Clock } from '../base/index.ts'
+import { isGlobalIpv6Host, isLocalHost } from '../node/index.ts'
+import type { CarrierNode, Interfaces } from '../node/index.ts'
+import type { NetReport } from '../carrier-types.ts'
 
 /** What the check asks. */
 export interface NetReportComponents {

@@ -1,11 +1,12 @@
 /** `carrier why`: the way to a friend in plain words. Gathers what the parts know; the sentences that help are here. */
-import { CarrierError, errorCode, errorMessage, startDeadline } from './base/index.ts'
-import type { Clock } from './base/index.ts'
-import type { Friends } from './friends/index.ts'
-import type { Forwarding } from './forwarding/index.ts'
-import type { RelayStatus } from './node/index.ts'
-import type { PathReason, Session, SessionManager } from './session/index.ts'
-import type { WayReport } from './carrier-types.ts'
+import { CarrierError, errorCode, errorMessage, startDeadline } from '../base/index.ts'
+import type { Clock } from '../base/index.ts'
+import type { Friends } from '../friends/index.ts'
+import { openFriendSession } from '../forwarding/index.ts'
+import type { Forwarding } from '../forwarding/index.ts'
+import type { RelayStatus } from '../node/index.ts'
+import type { PathReason, Session, SessionManager } from '../session/index.ts'
+import type { WayReport } from '../carrier-types.ts'
 
 /** What a report is made of. */
 export interface WayReportComponents {
@@ -31,7 +32,7 @@ export async function reportWay (components: WayReportComponents, to: string, op
   let session: Session
   try {
     using deadline = startDeadline(clock, DIAL_MS, `no answer within ${DIAL_MS / 1000} s`, options.signal)
-    session = await findSession(sessions, friend.devices, deadline.signal)
+    session = await openFriendSession(sessions, friend, deadline.signal)
     await session.ping({ signal: deadline.signal })
   } catch (err) {
     options.signal?.throwIfAborted()
@@ -66,19 +67,8 @@ async function offeredServices ({ forwarding, clock }: WayReportComponents, who:
   }
 }
 
-async function findSession (sessions: Pick<SessionManager, 'get' | 'open'>, devices: WayDevices, signal: AbortSignal): Promise<Session> {
-  for (const device of devices) {
-    const live = sessions.get(device)
-    if (live !== undefined) return live
-  }
-  const [first] = devices
-  if (first === undefined) throw new CarrierError('ERR_PEER_OFFLINE', 'no device of the friend is known yet: it was never online since you became friends')
-  return sessions.open(first, { signal })
-}
-
-type WayDevices = ReturnType<Friends['resolve']>['devices']
-
-function offlineAdvice (label: string, code: string, relays: readonly RelayStatus[]): string[] {
+/** What a person can do about a friend who cannot be reached. Pure. */
+export function offlineAdvice (label: string, code: string, relays: readonly RelayStatus[]): string[] {
   if (relays.length === 0) return ['name a relay that you share with the friend: carrier up --relay MULTIADDR']
   if (relays.every((relay) => relay.state !== 'reserved')) return ['none of your relays answers, so nobody can be reached: look at "carrier status" and at your own connection']
   if (code === 'ERR_NOT_AVAILABLE') return [`ask ${label} whether you are still friends`]
