@@ -3,6 +3,7 @@ import { Command, CommanderError, InvalidArgumentError } from 'commander'
 import { ERRORS, errorCode, errorMessage } from '../src/base/light.ts'
 import { addAddressCommands } from './commands/address.ts'
 import { addCompletionCommand } from './commands/completion.ts'
+import { addDoctorCommand } from './commands/doctor.ts'
 import { addDownCommand } from './commands/down.ts'
 import { addForwardCommands } from './commands/forward.ts'
 import { addFriendCommands } from './commands/friend.ts'
@@ -10,6 +11,7 @@ import { addIdCommand } from './commands/id.ts'
 import { addNcCommand } from './commands/nc.ts'
 import { addNetcheckCommand } from './commands/netcheck.ts'
 import { addPingCommand } from './commands/ping.ts'
+import { addTraceCommand } from './commands/trace.ts'
 import { addWhyCommand } from './commands/why.ts'
 import { addServiceCommands } from './commands/service.ts'
 import { addStatusCommand } from './commands/status.ts'
@@ -49,6 +51,8 @@ First steps:
   carrier serve postgres 5432 --allow WHO
   carrier forward 5433 WHO/postgres     on the other side
 
+When something does not work: carrier doctor, carrier why WHO, carrier trace WHO/SERVICE
+
 WHO is a friend's label or DID. Exit codes: 0 ok, 1 failed, 2 usage, 3 denied or no such service, 4 peer offline, 5 timeout.`)
   addUpCommand(program)
   addDownCommand(program)
@@ -61,7 +65,9 @@ WHO is a friend's label or DID. Exit codes: 0 ok, 1 failed, 2 usage, 3 denied or
   addNcCommand(program)
   addPingCommand(program)
   addWhyCommand(program)
+  addTraceCommand(program)
   addNetcheckCommand(program)
+  addDoctorCommand(program)
   addCompletionCommand(program)
   addVersionCommand(program)
   throwInsteadOfExit(program)

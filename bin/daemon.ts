@@ -106,7 +106,8 @@ function engineSettings (settings: DaemonSettings): Pick<DaemonSettings, 'relays
   return { relays, listen, port, ...(keepalive === undefined ? {} : { keepalive }), ...(punch === undefined ? {} : { punch }), services, forwards }
 }
 
-function networkEnvironment (environment: CarrierEnvironment): NetworkEnvironment {
+/** What the environment says about proxies and certificates. */
+export function networkEnvironment (environment: CarrierEnvironment): NetworkEnvironment {
   const systemProxy = environment.https_proxy ?? environment.HTTPS_PROXY ?? environment.all_proxy ?? environment.ALL_PROXY
   const noProxy = environment.no_proxy ?? environment.NO_PROXY
   return {
@@ -117,7 +118,8 @@ function networkEnvironment (environment: CarrierEnvironment): NetworkEnvironmen
   }
 }
 
-function readConfig (path: string): CarrierConfig {
+/** Reads a carrier.toml. @throws CarrierError ERR_CONFIG */
+export function readConfig (path: string): CarrierConfig {
   let text: string
   try {
     text = readFileSync(path, 'utf8')

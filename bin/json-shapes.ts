@@ -50,6 +50,8 @@ export const JSON_SHAPES = {
     rttsMs: z.array(z.number())
   }),
   why: METHODS['friend.why'].output,
+  trace: METHODS['friend.trace'].output,
+  doctor: METHODS['node.doctor'].output.extend({ result: z.enum(['ok', 'warn', 'fail']) }),
   netcheck: METHODS['node.netcheck'].output,
   version: z.object({ version: z.string() }),
   completion: z.object({ shell: z.string(), script: z.string() })

@@ -94,6 +94,47 @@ export interface NetReport {
   advice: string[]
 }
 
+/** One thing that `doctor` looked at. */
+export interface DoctorCheck {
+  /** What kind of thing; stable, several checks may share it. */
+  name: string
+  /** Which one, where there are several: an address, a name. */
+  subject: string | undefined
+  /** `warn`: it works, or may be meant so. `fail`: something does not work. */
+  result: 'ok' | 'warn' | 'fail'
+  /** What was found, and why. */
+  text: string
+  /** What to do next; undefined when there is nothing to do. */
+  advice: string | undefined
+}
+
+/** Everything that was looked at, in an order for people. */
+export interface DoctorReport { checks: DoctorCheck[] }
+
+/** One step of a connection to a service. */
+export interface TraceStep {
+  /** `friend`, `session`, `way`, `relay`, `offer`, `open` or `answer`, in this order; steps behind a failed one are left out. */
+  step: 'friend' | 'session' | 'way' | 'relay' | 'offer' | 'open' | 'answer'
+  result: 'ok' | 'failed'
+  /** What it took; undefined where there is nothing to measure. */
+  ms: number | undefined
+  text: string
+}
+
+/** A connection to a service, step by step. */
+export interface TraceReport {
+  did: Did
+  label: string
+  service: string
+  steps: TraceStep[]
+  /** What a connection would end with; undefined when one comes about. */
+  code: string | undefined
+  /** Where the time goes, or what is wrong: one sentence. */
+  summary: string
+  /** What would help, in the imperative; empty when nothing is wrong. */
+  advice: string[]
+}
+
 /** One running Carrier. `start` finishes or undoes itself; it never waits for a relay. */
 export interface Carrier extends Startable {
   readonly identity: Identity
@@ -115,6 +156,14 @@ export interface Carrier extends Startable {
   why: (to: string, options?: { signal?: AbortSignal }) => Promise<WayReport>
   /** Asks the relays what kind of network this is. */
   netcheck: (options?: { signal?: AbortSignal }) => Promise<NetReport>
+  /** Looks at everything that a Carrier stands on; never throws because of what it finds. Takes at most about LIMITS.doctorCheckMs. */
+  doctor: (options?: { signal?: AbortSignal }) => Promise<DoctorReport>
+  /**
+   * Takes the steps of a connection to `WHO/SERVICE` and times each. The friend records the last one as an access (I6).
+   *
+   * @throws ERR_UNKNOWN_FRIEND, ERR_INVALID_ARGUMENT
+   */
+  trace: (to: string, options?: { signal?: AbortSignal }) => Promise<TraceReport>
   /** Every event of every part: `friend:*`, `session:*`, `forward:*`, `relay:*`, `node:*`. Payloads are plain JSON. Returns the remover. */
   onAnyEvent: (listener: (name: string, payload: unknown) => void) => () => void
 }

@@ -9,16 +9,15 @@ import {
 } from './base/index.ts'
 import type { Clock, Database, Startable } from './base/index.ts'
 import type { Carrier, CarrierInit, CarrierStatus, Presence } from './carrier-types.ts'
+import { examine, reportNetwork, reportWay, traceService } from './explain/index.ts'
 import { createForwarding, formatTarget, FORWARDING_MIGRATIONS } from './forwarding/index.ts'
-import { createFriends, FRIENDS_MIGRATIONS } from './friends/index.ts'
-import type { Friend, Friends } from './friends/index.ts'
+import { createFriends, createRelayRecords, FRIENDS_MIGRATIONS } from './friends/index.ts'
+import type { Friend, Friends, RelayRecords } from './friends/index.ts'
 import { ADDRESS_MIGRATIONS, CLOCK_MIGRATIONS, createAddressBook, createClockGuard, openKeystore } from './identity/index.ts'
 import type { Did } from './identity/index.ts'
 import { ADDRESS_STORE_MIGRATIONS, createAddressStore, createNode } from './node/index.ts'
 import { createPresence, createSessionManager, createStandingSessions } from './session/index.ts'
 import { BUILD_DATE, VERSION } from './version.ts'
-import { reportNetwork } from './net-report.ts'
-import { reportWay } from './way-report.ts'
 
 /** How long `ping` waits for a session and its answer. */
 const PING_TIMEOUT_MS = LIMITS.dialTimeoutMs
@@ -69,7 +68,7 @@ async function build (init: CarrierInit, releaseLock: () => void): Promise<Carri
     const audit = createAuditLog({ clock, log: log.child('carrier:audit'), metrics }, { directory: dataDirectory })
 
     // node/ asks friends/ who somebody is, friends/ uses node/ to reach them: the two are tied here, nowhere else
-    const late: { friends?: Friends } = {}
+    const late: { friends?: Friends, relayRecords?: RelayRecords } = {}
     const node = createNode({
       identity,
       clock,
@@ -78,10 +77,20 @@ async function build (init: CarrierInit, releaseLock: () => void): Promise<Carri
       levelOf: (device) => late.friends?.levelOf(device) ?? 'stranger',
       ownerOf: (device) => late.friends?.ownerOf(device) ?? device,
       onStranger: (peerId) => { audit.countStranger(peerId) },
-      addressStore: createAddressStore(database)
+      addressStore: createAddressStore(database),
+      friends: () => late.friends?.list().filter((friend) => friend.state === 'friend').flatMap((friend) => friend.devices) ?? [],
+      relayRecords: {
+        recall: (device) => late.relayRecords?.book.recall(device),
+        secretsOf: (device) => late.relayRecords?.book.secretsOf(device) ?? [],
+        keep: (record, bytes) => { late.relayRecords?.book.keep(record, bytes) },
+        now: () => trustedClock.now()
+      }
     }, { relays: init.relays ?? [], listen: init.listen ?? 'none', port: init.port ?? 0, keepalive: init.keepalive ?? 'normal', punch: init.punch ?? true, ...(init.upstream === undefined ? {} : { upstream: init.upstream }) })
-    const friends = createFriends({ database, identity, addressBook: addresses, node, audit, clock: trustedClock, random, log: log.child('carrier:friends'), metrics })
+    const relays = { ownNews: () => late.relayRecords?.ownNews(), takeNews: (...news: Parameters<RelayRecords['takeNews']>) => { late.relayRecords?.takeNews(...news) } }
+    const friends = createFriends({ database, identity, addressBook: addresses, node, audit, relays, clock: trustedClock, random, log: log.child('carrier:friends'), metrics })
     late.friends = friends
+    const relayRecords = createRelayRecords({ database, identity, addresses, node, friends, clock: trustedClock, random, log: log.child('carrier:friends'), metrics })
+    late.relayRecords = relayRecords
     const sessions = createSessionManager({ node, identity, clock, log: log.child('carrier:session'), metrics, random }, { keepalive: init.keepalive, ...(init.resumeWindowMs === undefined ? {} : { resumeWindowMs: init.resumeWindowMs }) })
     const standing = createStandingSessions({ sessions, node, clock, random, log: log.child('carrier:session') }, {
       friends: () => friends.list().filter((friend) => friend.state === 'friend').flatMap((friend) => friend.devices)
@@ -102,9 +111,9 @@ async function build (init: CarrierInit, releaseLock: () => void): Promise<Carri
       stop: async () => {}
     }
     // node starts after those who register protocols with it, and stops after those who still say goodbye through it
-    const startOrder: Startable[] = [clockGuard, audit, friends, forwarding, sessions, node, standing, firstEntry]
-    const stopStack: Startable[] = [clockGuard, audit, node, friends, sessions, forwarding, standing]
-    const state = { startedAtMs: clock.monotonicMs(), duplicate: false }
+    const startOrder: Startable[] = [clockGuard, audit, friends, forwarding, sessions, node, relayRecords, standing, firstEntry]
+    const stopStack: Startable[] = [clockGuard, audit, node, friends, sessions, forwarding, relayRecords, standing]
+    const state = { startedAtMs: clock.monotonicMs(), duplicate: false, wallOffsetMs: clock.now() - clock.monotonicMs() }
     let starting: Promise<void> | undefined
     let stopping: Promise<void> | undefined
 
@@ -112,7 +121,19 @@ async function build (init: CarrierInit, releaseLock: () => void): Promise<Carri
 
     return {
       identity,
-      addresses,
+      addresses: {
+        ...addresses,
+        create: (name) => {
+          const made = addresses.create(name)
+          relayRecords.addressesChanged()
+          return made
+        },
+        revoke: (label) => {
+          const revoked = addresses.revoke(label)
+          relayRecords.addressesChanged()
+          return revoked
+        }
+      },
       friends,
       sessions,
       forwarding,
@@ -122,7 +143,9 @@ async function build (init: CarrierInit, releaseLock: () => void): Promise<Carri
       status,
       ping,
       why: async (to, options) => reportWay({ friends, sessions, forwarding, relays: () => node.relays(), clock }, to, options),
-      netcheck: async (options) => reportNetwork({ node, interfaces: networkInterfaces, clock }, options),
+      netcheck,
+      doctor,
+      trace: async (to, options) => traceService({ friends, sessions, forwarding, relays: () => node.relays(), clock }, to, options),
       start: async (options) => {
         if (stopping !== undefined) throw new CarrierError('ERR_CLOSED', 'this Carrier was stopped; make another one with createCarrier')
         starting ??= startParts(options)
@@ -232,6 +255,27 @@ async function build (init: CarrierInit, releaseLock: () => void): Promise<Carri
         requestCount: friends.requests().filter((request) => request.state === 'pending').length,
         problems: problems()
       }
+    }
+
+    async function netcheck (options?: { signal?: AbortSignal }): ReturnType<Carrier['netcheck']> {
+      return reportNetwork({ node, interfaces: networkInterfaces, clock }, options)
+    }
+
+    async function doctor (options?: { signal?: AbortSignal }): ReturnType<Carrier['doctor']> {
+      return examine({
+        dataDirectory,
+        clock,
+        judgeTime: () => clockGuard.judge(),
+        steppedMs: () => clock.now() - clock.monotonicMs() - state.wallOffsetMs,
+        node,
+        netcheck,
+        listen: init.listen ?? 'none',
+        proxy: init.upstream?.proxy,
+        isDoubled: () => state.duplicate,
+        presence: () => friends.list().map((friend) => ({ label: friend.label, presence: presenceOf(friend) })),
+        friends,
+        forwarding
+      }, options)
     }
 
     /** Link and path of the session with the friend, as long as something carries it. */

@@ -1,8 +1,12 @@
 /** Port forwarding: services that we offer, forwards that we use. */
+export { explainFailure } from './explain-failure.ts'
 export { createForwarding } from './forwarding.ts'
 export type { ForwardingComponents, ForwardingInit } from './forwarding.ts'
+export { liveSession, openFriendSession } from './friend-session.ts'
 export { parseListenAddress } from './host-port.ts'
+export { probeService } from './probe.ts'
 export { parseServiceName, parseServiceReference } from './service-name.ts'
 export { formatTarget, parseTarget } from './service-target.ts'
 export { FORWARDING_MIGRATIONS } from './store.ts'
+export { connectTarget } from './target-connector.ts'
 export type * from './types.ts'

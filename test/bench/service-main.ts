@@ -6,10 +6,9 @@
 import { createServer } from 'node:net'
 import type { AddressInfo, Socket } from 'node:net'
 import { END_MARKER } from '../support/tcp-load.ts'
+import { readNumber, sendFor } from '../support/timed-sender.ts'
 
-const BLOCK = Buffer.alloc(64 * 1024, 'carrier bench block ')
 const MARKER = Buffer.from(END_MARKER)
-const MAX_COMMAND_BYTES = 32
 
 const [host = '127.0.0.1'] = process.argv.slice(2)
 const server = createServer({ noDelay: true }, (socket) => {
@@ -23,7 +22,7 @@ function begin (socket: Socket, first: Buffer): void {
   const rest = first.subarray(1)
   switch (String.fromCharCode(first[0] ?? 0)) {
     case 'M': { count(socket, rest); break }
-    case 'D': { sendWhenTold(socket, rest); break }
+    case 'D': { readNumber(socket, rest, (durationMs) => { sendFor(socket, durationMs) }); break }
     case 'E': {
       if (rest.length > 0) socket.write(rest)
       socket.pipe(socket)
@@ -43,36 +42,4 @@ function count (socket: Socket, rest: Buffer): void {
   }
   socket.on('data', take)
   take(rest)
-}
-
-function sendWhenTold (socket: Socket, rest: Buffer): void {
-  let text = rest.toString('latin1')
-  const decide = (): void => {
-    const end = text.indexOf('\n')
-    if (end >= 0) {
-      socket.off('data', onData)
-      socket.resume()
-      sendFor(socket, Number(text.slice(0, end)))
-    } else if (text.length > MAX_COMMAND_BYTES) socket.resetAndDestroy()
-  }
-  const onData = (chunk: Buffer): void => {
-    text += chunk.toString('latin1')
-    decide()
-  }
-  socket.on('data', onData)
-  decide()
-}
-
-function sendFor (socket: Socket, durationMs: number): void {
-  const untilMs = performance.now() + durationMs
-  const step = (): void => {
-    while (performance.now() < untilMs && !socket.destroyed) {
-      if (!socket.write(BLOCK)) {
-        socket.once('drain', step)
-        return
-      }
-    }
-    socket.end()
-  }
-  step()
 }

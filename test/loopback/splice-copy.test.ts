@@ -125,10 +125,10 @@ for (const copy of ['auto', 'public'] as const) {
 
     test('the rate of a peer holds for all it sends together and keeps nobody busy', async (t) => {
       const clock = createFakeClock()
-      const rate = createByteRate(clock, { bytesPerSecond: 1_000_000 })
+      const rate = createByteRate(clock, { bytesPerSecond: () => 1_000_000 })
       const pairs = [await tcpPair(t), await tcpPair(t)]
       const pool = createBufferPool({ bufferBytes: LARGE_BUFFER_BYTES, maxBytes: 64 * MIB })
-      const one = joinSplice({ clock, pool, onBytes: () => {} }, { caller: { socket: (pairs[0] as { accepted: Socket }).accepted, rate }, called: { socket: (pairs[1] as { accepted: Socket }).accepted }, copy })
+      const one = joinSplice({ clock, pool, onBytes: () => {} }, { caller: { socket: (pairs[0] as { accepted: Socket }).accepted, flow: () => ({ charge: rate.charge, end: () => {} }) }, called: { socket: (pairs[1] as { accepted: Socket }).accepted }, copy })
       const total = 3 * MIB
       const reading = readAll((pairs[1] as { outside: Socket }).outside)
       const { outside } = pairs[0] as { outside: Socket }

@@ -1,5 +1,5 @@
 /** Relays under test: real processes of bin/carrier-bootstrap.js that keep their identity and port over restarts. */
-import { mkdirSync } from 'node:fs'
+import { mkdirSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
@@ -27,13 +27,17 @@ export interface Relay {
 }
 
 /** Describes a relay on a fixed TCP port of `place`; it runs from `start` on. */
-export async function createRelay (init: { place?: Place, dataDirectory: string, port?: number, nodeArguments?: readonly string[] }): Promise<Relay> {
+export async function createRelay (init: { place?: Place, dataDirectory: string, port?: number, nodeArguments?: readonly string[], peers?: readonly string[] }): Promise<Relay> {
   const place = init.place ?? HOST
   // the lab's places have all ports to themselves
   const port = init.port ?? (place === HOST ? await findFreePort() : 4001)
   let running: Program | undefined
   let last: BootstrapReport | undefined
   mkdirSync(init.dataDirectory, { recursive: true, mode: 0o700 })
+  // other bootstrap nodes are named in a file only
+  const config = join(init.dataDirectory, 'relay.toml')
+  if (init.peers !== undefined) writeFileSync(config, `peers = ${JSON.stringify(init.peers)}\n`)
+  const configFlags = init.peers === undefined ? [] : ['--config', config]
   const known = (): BootstrapReport => {
     if (last === undefined) throw new Error('this relay was never started')
     return last
@@ -53,9 +57,9 @@ export async function createRelay (init: { place?: Place, dataDirectory: string,
     },
     isRunning: () => running !== undefined,
     start: async () => {
-      const args = [...init.nodeArguments ?? [], '--conditions=carrier-source', join(ROOT, 'bin', 'carrier-bootstrap.js'), '--data-dir', init.dataDirectory, '--listen', `/ip4/${place.address}/tcp/${port}`, '--health', '127.0.0.1:0']
+      const args = [...init.nodeArguments ?? [], '--conditions=carrier-source', join(ROOT, 'bin', 'carrier-bootstrap.js'), '--data-dir', init.dataDirectory, '--listen', `/ip4/${place.address}/tcp/${port}`, '--health', '127.0.0.1:0', ...configFlags]
       running = startProgram(process.execPath, args, { place, env: carrierFreeEnvironment(), name: `relay at ${place.address}` })
-      last = JSON.parse(await running.line(0, 30_000)) as BootstrapReport
+      last = JSON.parse(await running.line(0)) as BootstrapReport
       return last
     },
     stop: async () => { await end('SIGTERM') },

@@ -2,20 +2,9 @@
 import { createServer } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
 import { connect } from 'node:net'
-import type { AddressInfo, Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
-
-/** A proxy that runs. */
-export interface TestProxy {
-  readonly port: number
-  /** HOST:PORT of every tunnel that was asked for and not refused. */
-  readonly targets: string[]
-  /** Connections that clients opened, and how many of them are open now. */
-  connections: () => { count: number, open: number }
-  /** Cuts every tunnel, and takes further ones. */
-  cut: () => void
-  close: () => Promise<void>
-}
+import { startTestProxy } from './test-proxy.ts'
+import type { TestProxy } from './test-proxy.ts'
 
 /** How it behaves. */
 export interface ConnectProxyInit {
@@ -34,15 +23,7 @@ export interface ConnectProxyInit {
 /** Starts it. */
 export async function startConnectProxy (init: ConnectProxyInit = {}): Promise<TestProxy> {
   const targets: string[] = []
-  const sockets = new Set<Duplex>()
-  let count = 0
   const server = init.tls === undefined ? createServer() : createTlsServer(init.tls)
-  server.on('connection', (socket: Socket) => {
-    count++
-    sockets.add(socket)
-    socket.on('error', () => { /* clients come and go */ })
-    socket.on('close', () => { sockets.delete(socket) })
-  })
   server.on('connect', (request, client: Duplex, head: Buffer) => {
     client.on('error', () => { /* seen by the close of the other side */ })
     const target = request.url ?? ''
@@ -69,20 +50,5 @@ export async function startConnectProxy (init: ConnectProxyInit = {}): Promise<T
     upstream.on('close', () => { client.destroy() })
     client.on('close', () => { upstream.destroy() })
   })
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject)
-    server.listen(init.port ?? 0, init.host ?? '127.0.0.1', resolve)
-  })
-  const cut = (): void => { for (const socket of sockets) socket.destroy() }
-  return {
-    port: (server.address() as AddressInfo).port,
-    targets,
-    connections: () => ({ count, open: sockets.size }),
-    cut,
-    close: async () => {
-      const closed = new Promise<void>((resolve) => { server.close(() => { resolve() }) })
-      cut()
-      await closed
-    }
-  }
+  return startTestProxy(server, targets, init)
 }

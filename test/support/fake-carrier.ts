@@ -101,7 +101,7 @@ export function createFakeCarrier (): FakeCarrier {
       peerId: '12D3KooWFake',
       version: '0.1.0',
       uptimeMs: Math.round(performance.now() - startedAtMs),
-      relays: [{ peerId: '12D3KooWRelay', address: '/ip4/127.0.0.1/tcp/4001/p2p/12D3KooWRelay', state: 'reserved', rttMs: 12, reason: undefined }],
+      relays: [{ peerId: '12D3KooWRelay', address: '/ip4/127.0.0.1/tcp/4001/p2p/12D3KooWRelay', state: 'reserved', rttMs: 12, loadPermille: 250, isChosen: true, reason: undefined }],
       friends: friends.map((friend) => ({
         did: friend.owner,
         label: friend.label,

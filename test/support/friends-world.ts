@@ -317,7 +317,7 @@ export function createWorld (directory: string): World {
     get messageCount () { return messageCount },
     announceRelay: (person) => {
       for (const listener of hosts.get(person.did)?.listeners['relay:state'] ?? []) {
-        listener({ peerId: 'relay', address: '/dns4/relay', state: 'reserved', rttMs: undefined, reason: undefined })
+        listener({ peerId: 'relay', address: '/dns4/relay', state: 'reserved', rttMs: undefined, loadPermille: undefined, isChosen: true, reason: undefined })
       }
     },
     settle: async (ms = 200) => { await clock.advance(ms) },

@@ -7,7 +7,7 @@ import type { Clock, Logger, Metrics } from '../../src/base/index.ts'
 import { didFromPeerId } from '../../src/identity/index.ts'
 import type { Did, Identity } from '../../src/identity/index.ts'
 import { createNode } from '../../src/node/index.ts'
-import type { AddressStore, Node, NodeInit, PeerLevel } from '../../src/node/index.ts'
+import type { AddressStore, Interfaces, Node, NodeInit, PeerLevel, RelayRecordBook } from '../../src/node/index.ts'
 import { waitFor } from './wait.ts'
 
 /** A node and what a test wants to know of it. */
@@ -42,7 +42,7 @@ export function identityOf (privateKey: Identity['privateKey']): Identity {
 }
 
 /** Builds a node that is not started. */
-export async function makeNode (init: Partial<NodeInit> = {}, options: { identity?: Identity, log?: Logger, addressStore?: AddressStore, clock?: Clock } = {}): Promise<TestNode> {
+export async function makeNode (init: Partial<NodeInit> = {}, options: { identity?: Identity, log?: Logger, addressStore?: AddressStore, relayRecords?: RelayRecordBook, clock?: Clock, interfaces?: () => Interfaces } = {}): Promise<TestNode> {
   const identity = options.identity ?? await makeIdentity()
   const levels = new Map<Did, PeerLevel>()
   const strangers: string[] = []
@@ -55,7 +55,9 @@ export async function makeNode (init: Partial<NodeInit> = {}, options: { identit
     levelOf: (device) => levels.get(device) ?? 'stranger',
     ownerOf: (device) => device,
     onStranger: (peerId) => { strangers.push(peerId) },
-    ...(options.addressStore === undefined ? {} : { addressStore: options.addressStore })
+    ...(options.relayRecords === undefined ? {} : { relayRecords: options.relayRecords }),
+    ...(options.addressStore === undefined ? {} : { addressStore: options.addressStore }),
+    ...(options.interfaces === undefined ? {} : { interfaces: options.interfaces })
   }, { relays: [], listen: 'none', port: 0, ...init })
   return { node, identity, did: identity.did, levels, strangers, metrics }
 }

@@ -4,7 +4,7 @@
  * Options for `describe`/`test`: runs when `reason` is undefined; else skips and says why, unless
  * CARRIER_TEST_REQUIRE (a comma-separated list) names `what`: then not running is a failure.
  */
-export function requirement (what: 'lab' | 'postgres', reason: string | undefined): { skip: string | false } {
+export function requirement (what: 'lab' | 'postgres' | 'deploy', reason: string | undefined): { skip: string | false } {
   if (reason === undefined) return { skip: false }
   const sentence = `${what}: not run: ${reason}`
   const required = (process.env['CARRIER_TEST_REQUIRE'] ?? '').split(',').map((item) => item.trim())

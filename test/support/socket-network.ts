@@ -71,7 +71,9 @@ export function createSocketNetwork (init: { middle: () => Middle }): SocketNetw
           canPunch: () => false,
           preparePunch: async () => { throw new CarrierError('ERR_NOT_AVAILABLE', 'no routers here') },
           dialLink: async () => { throw new CarrierError('ERR_NOT_AVAILABLE', 'no link ports here') },
-          handleLinkSockets: () => {}
+          handleLinkSockets: () => {},
+          isLeavingRelay: () => false,
+          canAvoidRelay: () => false
         },
         identity,
         clock: systemClock,

@@ -1,7 +1,8 @@
 /** A SOCKS5 proxy for tests: RFC 1928 and 1929, as far as a client can see. */
 import { connect, createServer } from 'node:net'
-import type { AddressInfo, Socket } from 'node:net'
-import type { TestProxy } from './connect-proxy.ts'
+import type { Socket } from 'node:net'
+import { startTestProxy } from './test-proxy.ts'
+import type { TestProxy } from './test-proxy.ts'
 
 /** How it behaves. */
 export interface SocksProxyInit {
@@ -16,13 +17,7 @@ export interface SocksProxyInit {
 /** Starts it on loopback. */
 export async function startSocksProxy (init: SocksProxyInit = {}): Promise<TestProxy> {
   const targets: string[] = []
-  const sockets = new Set<Socket>()
-  let count = 0
   const server = createServer((socket) => {
-    count++
-    sockets.add(socket)
-    socket.on('error', () => { /* seen by the close */ })
-    socket.on('close', () => { sockets.delete(socket) })
     serve(socket).catch(() => { socket.destroy() })
   })
 
@@ -81,17 +76,5 @@ export async function startSocksProxy (init: SocksProxyInit = {}): Promise<TestP
     socket.on('close', () => { upstream.destroy() })
   }
 
-  await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve) })
-  const cut = (): void => { for (const socket of sockets) socket.destroy() }
-  return {
-    port: (server.address() as AddressInfo).port,
-    targets,
-    connections: () => ({ count, open: sockets.size }),
-    cut,
-    close: async () => {
-      const closed = new Promise<void>((resolve) => { server.close(() => { resolve() }) })
-      cut()
-      await closed
-    }
-  }
+  return startTestProxy(server, targets)
 }

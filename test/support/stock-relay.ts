@@ -25,6 +25,15 @@ export interface StockRelay {
 
 /** Prepares a relay with a key made from `name` on a free port of 127.0.0.1; nothing runs yet. */
 export async function prepareStockRelay (name: string): Promise<StockRelay> {
+  return prepare(name, [])
+}
+
+/** The same as the package has it by default: each circuit ends after 128 KiB or 2 minutes. */
+export async function prepareLimitedStockRelay (name: string): Promise<StockRelay> {
+  return prepare(name, ['limited'])
+}
+
+async function prepare (name: string, limits: readonly string[]): Promise<StockRelay> {
   const seed = createHash('sha256').update(`stock-relay ${name} ${process.pid}`).digest()
   const peerId = peerIdFromPrivateKey(await generateKeyPairFromSeed('Ed25519', new Uint8Array(seed))).toString()
   const port = await freePort()
@@ -33,7 +42,7 @@ export async function prepareStockRelay (name: string): Promise<StockRelay> {
     peerId,
     address: `/ip4/127.0.0.1/tcp/${port}/p2p/${peerId}`,
     start: async () => {
-      const started = spawn(process.execPath, ['--conditions=carrier-source', join(import.meta.dirname, 'stock-relay-main.ts'), String(port), seed.toString('hex')], { stdio: ['ignore', 'pipe', 'inherit'] })
+      const started = spawn(process.execPath, ['--conditions=carrier-source', join(import.meta.dirname, 'stock-relay-main.ts'), String(port), seed.toString('hex'), ...limits], { stdio: ['ignore', 'pipe', 'inherit'] })
       child = started
       await within('the relay to listen', 20_000, once(createInterface(started.stdout), 'line'))
     },

@@ -7,9 +7,7 @@
 import { createHash } from 'node:crypto'
 import { createServer } from 'node:net'
 import type { AddressInfo, Socket } from 'node:net'
-
-const BLOCK = Buffer.alloc(64 * 1024, 'carrier test block ')
-const MAX_COMMAND_BYTES = 32
+import { readNumber, sendFor } from './timed-sender.ts'
 
 const [host = '127.0.0.1', port = '0'] = process.argv.slice(2)
 const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
@@ -27,7 +25,7 @@ function begin (socket: Socket, first: Buffer): void {
   switch (String.fromCharCode(first[0] ?? 0)) {
     case 'U': { count(socket, rest); break }
     case 'H': { hash(socket, rest); break }
-    case 'D': { withNumber(socket, rest, (value) => { sendFor(socket, value) }); break }
+    case 'D': { readNumber(socket, rest, (value) => { sendFor(socket, value) }); break }
     case 'E': { echo(socket, rest); break }
     case 'W': { socket.end(`${socket.remoteAddress}:${socket.remotePort}\n`); break }
     default: socket.resetAndDestroy()
@@ -48,38 +46,6 @@ function hash (socket: Socket, rest: Buffer): void {
     digest.update(chunk)
   })
   socket.on('end', () => { socket.end(`${bytes} ${digest.digest('hex')}\n`) })
-}
-
-function withNumber (socket: Socket, rest: Buffer, run: (value: number) => void): void {
-  let text = rest.toString('latin1')
-  const onData = (chunk: Buffer): void => {
-    text += chunk.toString('latin1')
-    decide()
-  }
-  const decide = (): void => {
-    const end = text.indexOf('\n')
-    if (end >= 0) {
-      socket.off('data', onData)
-      socket.resume()
-      run(Number(text.slice(0, end)))
-    } else if (text.length > MAX_COMMAND_BYTES) socket.resetAndDestroy()
-  }
-  socket.on('data', onData)
-  decide()
-}
-
-function sendFor (socket: Socket, durationMs: number): void {
-  const untilMs = performance.now() + durationMs
-  const step = (): void => {
-    while (performance.now() < untilMs && !socket.destroyed) {
-      if (!socket.write(BLOCK)) {
-        socket.once('drain', step)
-        return
-      }
-    }
-    socket.end()
-  }
-  step()
 }
 
 function echo (socket: Socket, rest: Buffer): void {

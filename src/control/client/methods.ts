@@ -1,8 +1,8 @@
 /** The one table of the control API. Server routes, the typed client and the documents derive from it; names are frozen. */
 import { z } from 'zod'
 import {
-  AddressShape, DaemonShape, ForwardShape, FriendShape, NamedShape, NetShape, PingShape, PipeResultShape, RequestShape, ServiceShape,
-  StatusShape, ToShape, WayShape, WhoShape
+  AddressShape, DaemonShape, DoctorShape, ForwardShape, FriendShape, NamedShape, NetShape, PingShape, PipeResultShape, RequestShape, ServiceShape,
+  StatusShape, ToShape, TraceShape, WayShape, WhoShape
 } from './shapes.ts'
 
 /** One method: GET reads and takes its input from the query, POST changes and takes a JSON body. */
@@ -28,6 +28,7 @@ export const METHODS = {
   'daemon.stop': post('/v1/daemon/stop', Nothing, z.object({ pid: z.number() }), 'stops the daemon; it answers first'),
   'daemon.metrics': get('/v1/metrics', Nothing, z.object({ text: z.string() }), 'metrics in Prometheus text format'),
   'node.netcheck': get('/v1/node/netcheck', Nothing, NetShape, 'what kind of network this is: asks the relays'),
+  'node.doctor': get('/v1/node/doctor', Nothing, DoctorShape, 'looks at everything that the daemon stands on'),
   'identity.show': get('/v1/id', Nothing, z.object({ did: z.string(), peerId: z.string(), address: z.string().optional() }), 'own DID and current address (absent when all are revoked)'),
 
   'address.new': post('/v1/address/new', z.strictObject({ name: Name.optional() }), AddressShape, 'makes another address'),
@@ -47,6 +48,7 @@ export const METHODS = {
   'friend.label': post('/v1/friend/label', z.strictObject({ who: WhoShape, label: Name }), NamedShape, 'our private name for a friend'),
   'friend.why': get('/v1/friend/why', z.strictObject({ to: z.string().min(1).max(512) }), WayShape, 'the way to a friend (WHO or WHO/SERVICE), and why not a better one'),
   'friend.ping': get('/v1/friend/ping', Who, PingShape, 'one round trip through the session'),
+  'friend.trace': get('/v1/friend/trace', z.strictObject({ to: ToShape }), TraceShape, 'takes the steps of a connection to WHO/SERVICE and times each'),
 
   'service.serve': post('/v1/service/serve', z.strictObject({ name: Name, target: z.string().min(1).max(512), allow: z.array(WhoShape).max(256).optional() }), ServiceShape, 'offers a service; dark until someone is allowed'),
   'service.unserve': post('/v1/service/unserve', z.strictObject({ name: Name }), z.object({ name: z.string() }), 'stops offering; live connections end'),

@@ -17,8 +17,10 @@ export const ToShape = z.string().min(3).max(512)
 export const RelayShape = z.object({
   peerId: z.string(),
   address: z.string(),
-  state: z.enum(['connecting', 'reserved', 'unreachable', 'refused']),
+  state: z.enum(['connecting', 'reserved', 'standby', 'unreachable', 'refused']),
   rttMs: z.number().optional(),
+  loadPermille: z.number().optional(),
+  isChosen: z.boolean(),
   reason: z.string().optional()
 })
 
@@ -153,6 +155,35 @@ export const WayShape = z.object({
   offlineReason: z.string().optional(),
   reasons: z.array(z.object({ way: z.enum(['dial', 'punch', 'splice']), state: z.enum(['impossible', 'failed', 'trying', 'untried']), text: z.string(), nextTryMs: z.number().optional() })),
   service: z.object({ name: z.string(), isOffered: z.boolean() }).optional(),
+  advice: z.array(z.string())
+})
+
+/** Everything that `doctor` looked at. */
+export const DoctorShape = z.object({
+  checks: z.array(z.object({
+    name: z.string(),
+    /** Which one, where there are several. */
+    subject: z.string().optional(),
+    result: z.enum(['ok', 'warn', 'fail']),
+    text: z.string(),
+    advice: z.string().optional()
+  }))
+})
+
+/** A connection to a service, step by step. */
+export const TraceShape = z.object({
+  did: z.string(),
+  label: z.string(),
+  service: z.string(),
+  steps: z.array(z.object({
+    step: z.enum(['friend', 'session', 'way', 'relay', 'offer', 'open', 'answer']),
+    result: z.enum(['ok', 'failed']),
+    ms: z.number().optional(),
+    text: z.string()
+  })),
+  /** What a connection would end with; absent when one comes about. */
+  code: z.string().optional(),
+  summary: z.string(),
   advice: z.array(z.string())
 })
 

@@ -2,6 +2,7 @@
 import type { z } from 'zod'
 import type { Carrier } from '../../carrier-types.ts'
 import type { METHODS, MethodName, MethodOutput } from '../client/index.ts'
+import { checkConfigFile } from './config-check.ts'
 import type { PipeTable } from './pipe-table.ts'
 import { viewForward, viewFriends, viewService, viewStatus } from './views.ts'
 
@@ -46,7 +47,12 @@ export function createHandlers ({ carrier, pipes, info }: HandlerComponents): Ha
     'friend.blocked': () => ({ blocked: friends.blocked() }),
     'friend.label': ({ who, label }) => named(friends.label(who, label)),
     'node.netcheck': async (_input, options) => carrier.netcheck(options),
+    'node.doctor': async (_input, options) => {
+      const [config, { checks }] = await Promise.all([checkConfigFile(info().configFile, info().startedAt), carrier.doctor(options)])
+      return { checks: [config, ...checks] }
+    },
     'friend.why': async ({ to }, options) => carrier.why(to, options),
+    'friend.trace': async ({ to }, options) => carrier.trace(to, options),
     'friend.ping': async ({ who }, options) => carrier.ping(who, options),
 
     'service.serve': ({ name, target, allow }) => viewService(carrier, forwarding.serve(name, target, allow === undefined ? {} : { allow }).name),
