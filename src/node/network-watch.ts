@@ -4,9 +4,6 @@ import type { Clock, Timer } from '../base/index.ts'
 import type { Interfaces } from './listen-addresses.ts'
 import type { NetworkChange } from './types.ts'
 
-/** Addresses that lead nowhere but to the own cable. */
-const OWN_CABLE = /^(fe[89ab]|169\.254\.)/i
-
 /** What one look sees. */
 export interface NetworkLook {
   /** Epoch milliseconds. */
@@ -24,17 +21,11 @@ export function compareLooks (before: NetworkLook, now: NetworkLook, intervalMs:
   return now.addresses === before.addresses ? undefined : 'addresses'
 }
 
-/** True when there were addresses, there are others now, and not one is both. Pure. */
-function isCutBetween (before: string, now: string): boolean {
-  const left = new Set(before.split(' '))
-  return before !== '' && now !== '' && !now.split(' ').some((address) => left.has(address))
-}
-
 /** Our addresses as one text, in a fixed order: without those that lead to nobody (own machine, own cable). Pure. */
 export function addressesOf (interfaces: Interfaces): string {
   return Object.values(interfaces)
     .flatMap((addresses) => addresses ?? [])
-    .filter(({ internal, address }) => !internal && !OWN_CABLE.test(address))
+    .filter(({ internal, address }) => !internal && !/^(fe[89ab]|169\.254\.)/i.test(address))
     .map(({ address }) => address)
     .sort()
     .join(' ')
@@ -60,8 +51,6 @@ export function createNetworkWatch (components: NetworkWatchComponents): Network
   const { clock, interfaces, onChange } = components
   let timer: Timer | undefined
   let last: NetworkLook
-  /** The last ones that were not none. */
-  let addresses = ''
 
   function look (): NetworkLook {
     return { wallMs: clock.now(), monotonicMs: clock.monotonicMs(), addresses: readAddresses() }
@@ -83,9 +72,7 @@ export function createNetworkWatch (components: NetworkWatchComponents): Network
       const kind = compareLooks(last, now, LIMITS.networkWatchMs)
       last = now
       if (kind === undefined || (kind === 'addresses' && now.addresses === '')) return
-      const isCut = isCutBetween(addresses, now.addresses)
-      if (now.addresses !== '') addresses = now.addresses
-      onChange(isCut ? { kind, isCut } : { kind })
+      onChange({ kind })
     }, LIMITS.networkWatchMs)
   }
 
@@ -93,7 +80,6 @@ export function createNetworkWatch (components: NetworkWatchComponents): Network
     start: () => {
       if (timer !== undefined) return
       last = look()
-      addresses = last.addresses
       plan()
     },
     stop: () => {

@@ -93,11 +93,7 @@ export interface RelayStatus {
 }
 
 /** `addresses`: our addresses are others than before. `woke`: the machine, or only this process, stood still for long. */
-export interface NetworkChange {
-  kind: 'addresses' | 'woke'
-  /** None of our addresses is left: what was connected before to somewhere else than this machine or its cable is dead for sure. */
-  isCut?: true
-}
+export interface NetworkChange { kind: 'addresses' | 'woke' }
 
 /** How a stream is opened. */
 export interface OpenStreamOptions {
