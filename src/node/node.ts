@@ -128,7 +128,7 @@ export function createNode (components: NodeComponents, init: NodeInit): Node {
     log,
     tasks: () => tasks,
     random: (length) => new Uint8Array(randomBytes(length)),
-    listenAddresses,
+    listenAddresses: () => reach.announced(),
     ping: async (connection, signal) => pingConnection(clock, connection, signal)
   }, {
     onPassed: (entry) => {
@@ -213,10 +213,7 @@ export function createNode (components: NodeComponents, init: NodeInit): Node {
     node: () => host().libp2p,
     clock,
     log,
-    isKept: (peer) => {
-      const device = peers.deviceOf(peer)
-      return peers.isRelay(peer) || (device !== undefined && levelOf(device) === 'friend')
-    }
+    isKept: (peer) => peers.isRelay(peer) || isFriend(peer)
   })
 
   const friendRelays = createRelayHintParts({
@@ -276,6 +273,11 @@ export function createNode (components: NodeComponents, init: NodeInit): Node {
     return relays.some((relay) => relay.peerId === peerId)
   }
 
+  function isFriend (peer: PeerId): boolean {
+    const device = peers.deviceOf(peer)
+    return device !== undefined && levelOf(device) === 'friend'
+  }
+
   function host (): Host {
     if (running === undefined) throw new CarrierError('ERR_CLOSED', 'the node is not running')
     return running.host
@@ -291,18 +293,15 @@ export function createNode (components: NodeComponents, init: NodeInit): Node {
   }
 
   function noteStranger (peer: PeerId): void {
-    if (peers.isRelay(peer)) return
-    const device = peers.deviceOf(peer)
-    if (device === undefined || levelOf(device) !== 'friend') components.onStranger(peer.toString())
+    if (!peers.isRelay(peer) && !isFriend(peer)) components.onStranger(peer.toString())
   }
 
   /** Circuits end with the connection to their relay. */
   function networkChanged (change: NetworkChange): void {
     log.info('the network changed, everything open is looked after', { kind: change.kind })
     for (const connection of host().libp2p.getConnections()) {
-      const device = peers.deviceOf(connection.remotePeer)
       const relay = supervisor.statuses().find((status) => status.peerId === connection.remotePeer.toString())
-      const isOurs = peers.isRelay(connection.remotePeer) || (device !== undefined && levelOf(device) === 'friend')
+      const isOurs = peers.isRelay(connection.remotePeer) || isFriend(connection.remotePeer)
       if (isOurs && pathOf(connection.remoteAddr).path !== 'relayed') checkConnection(connection, relay?.rttMs)
     }
     supervisor.networkChanged()
@@ -333,10 +332,6 @@ export function createNode (components: NodeComponents, init: NodeInit): Node {
     const used = connection.direction === 'outbound' && pathOf(connection.remoteAddr).path !== 'relayed' ? [connection.remoteAddr.toString()] : []
     const addresses = [...new Set([...used, ...entry.addresses])].slice(0, LIMITS.rememberedAddressCount)
     if (addresses.length > 0) addressStore.remember(entry.device, addresses)
-  }
-
-  function listenAddresses (): string[] {
-    return reach.announced()
   }
 
   async function stop (): Promise<void> {
@@ -383,8 +378,7 @@ export function createNode (components: NodeComponents, init: NodeInit): Node {
         policy: {
           classOf: (peer) => {
             if (peers.isRelay(peer)) return 'relay'
-            const device = peers.deviceOf(peer)
-            return device !== undefined && levelOf(device) === 'friend' ? 'friend' : 'stranger'
+            return isFriend(peer) ? 'friend' : 'stranger'
           },
           judge: door.judge,
           route: door.route,
@@ -438,7 +432,7 @@ export function createNode (components: NodeComponents, init: NodeInit): Node {
     relays: () => supervisor.statuses(),
     isLeavingRelay: supervisor.isLeaving,
     canAvoidRelay: (relayPeerId) => supervisor.statuses().some(({ peerId, state }) => peerId !== relayPeerId && (state === 'reserved' || state === 'standby') && !supervisor.isLeaving(peerId)),
-    listenAddresses,
+    listenAddresses: reach.announced,
     openSplice: splices.openSplice,
     canSplice: (relayPeerId) => running !== undefined && splices.canSplice(relayPeerId),
     handleSplices: (handler) => {

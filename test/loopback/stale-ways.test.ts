@@ -1,11 +1,9 @@
 /** Ways that lead nowhere any more: addresses that swallow every packet, and a relay that fell silent. */
 import assert from 'node:assert/strict'
-import { once } from 'node:events'
-import { createServer } from 'node:net'
-import type { AddressInfo, Socket } from 'node:net'
 import test from 'node:test'
 import { LIMITS } from '../../src/base/index.ts'
 import { befriend, makeNode, reserved } from '../support/node-pair.ts'
+import { openSilentPort } from '../support/silent-port.ts'
 import { prepareStockRelay } from '../support/stock-relay.ts'
 import { PATIENCE_MS, timed, within } from '../support/wait.ts'
 
@@ -15,25 +13,6 @@ const HOLD = '/carrier/test-hold/1.0.0'
 const DIAL_STALE_MS = 1_500
 const DIAL_DEAD_RELAY_MS = 700
 const TOLERANCE = 3
-
-/** Takes connections and never says a word. */
-async function openSilentPort (): Promise<{ port: number, close: () => void }> {
-  const sockets = new Set<Socket>()
-  const server = createServer((socket) => {
-    sockets.add(socket)
-    socket.on('error', () => { /* whoever gave up resets it */ })
-    socket.on('close', () => { sockets.delete(socket) })
-  })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  return {
-    port: (server.address() as AddressInfo).port,
-    close: () => {
-      server.close()
-      for (const socket of sockets) socket.destroy()
-    }
-  }
-}
 
 test('every remembered address is stale and silent: the device is reached over its relay soon', async (t) => {
   const silent = await Promise.all(Array.from({ length: LIMITS.rememberedAddressCount }, openSilentPort))
