@@ -6,6 +6,7 @@ import * as dagCbor from '@ipld/dag-cbor'
 import type { z } from 'zod'
 import { concatBytes, equalBytes } from './bytes.ts'
 import { CarrierError, errorMessage } from './errors.ts'
+import { LIMITS } from './limits.ts'
 
 /** Encodes any plain value as DAG-CBOR (canonical; `undefined` members are left out). */
 export function encodeCbor (value: unknown): Uint8Array {
@@ -19,6 +20,8 @@ export function encodeCbor (value: unknown): Uint8Array {
  */
 export function decodeCbor<Schema extends z.ZodType> (schema: Schema, bytes: Uint8Array): z.output<Schema> {
   let value: unknown
+  // decoder, encoder and schema call themselves for each level: how much stack there is must not decide
+  if (isDeep(bytes, LIMITS.messageNestingLevels)) throw new CarrierError('ERR_PROTOCOL', `the message has more than ${LIMITS.messageNestingLevels} levels`)
   try {
     value = dagCbor.decode(bytes)
   } catch (err) {
@@ -32,6 +35,43 @@ export function decodeCbor<Schema extends z.ZodType> (schema: Schema, bytes: Uin
     throw new CarrierError('ERR_PROTOCOL', `the message has the wrong shape at "${issue?.path.join('.') ?? ''}": ${issue?.message ?? 'invalid'}`)
   }
   return result.data
+}
+
+const CBOR_ARRAY = 4
+const CBOR_MAP = 5
+const CBOR_TAG = 6
+
+/** Reads only the heads of CBOR items (RFC 8949 section 3), without recursion; false also where they are malformed, which the decoder says better. */
+function isDeep (bytes: Uint8Array, maxLevels: number): boolean {
+  /** Items still to come at each level. */
+  const open: number[] = []
+  let at = 0
+  while (at < bytes.length) {
+    const head = bytes[at++] ?? 0
+    const kind = head >> 5
+    const info = head & 0x1f
+    const extraBytes = info < 24 ? 0 : 2 ** (info - 24)
+    // indefinite lengths and reserved values are no DAG-CBOR
+    if (info > 27 || at + extraBytes > bytes.length) return false
+    let argument = extraBytes === 0 ? info : 0
+    for (const end = at + extraBytes; at < end; at++) argument = argument * 256 + (bytes[at] ?? 0)
+    if (kind === 2 || kind === 3) at += argument
+    const inside = kind === CBOR_ARRAY ? argument : kind === CBOR_MAP ? 2 * argument : kind === CBOR_TAG ? 1 : 0
+    if (inside > 0) {
+      if (open.length >= maxLevels) return true
+      open.push(inside)
+      continue
+    }
+    // the item is complete, and with it each level of which it was the last one
+    for (let left = open.pop(); left !== undefined; left = open.pop()) {
+      if (left > 1) {
+        open.push(left - 1)
+        break
+      }
+    }
+    if (open.length === 0) return false
+  }
+  return false
 }
 
 /** One frame: varint length and body. */

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { z } from 'zod'
-import { createFrameReader, decodeCbor, encodeCbor, encodeFrame, encodeVarint, toHex } from '../../../src/base/index.ts'
+import { createFrameReader, decodeCbor, encodeCbor, encodeFrame, encodeVarint, LIMITS, toHex } from '../../../src/base/index.ts'
 
 async function * chunksOf (chunks: readonly Uint8Array[]): AsyncGenerator<Uint8Array> {
   yield * chunks
@@ -144,6 +144,19 @@ test('I8: nesting of any depth that fits into a frame ends in a value or ERR_PRO
       assert.equal((err as { code?: string }).code, 'ERR_PROTOCOL', `${depth} levels: ${String(err)}`)
     }
   }
+})
+
+test('I8: lists and maps may be nested to a limit that is far above what messages have and far below the end of the stack', () => {
+  const lists = (levels: number): Uint8Array => Uint8Array.from([...new Array<number>(levels).fill(0x81), 0x01])
+  // each a map with one member "a"
+  const maps = (levels: number): Uint8Array => Uint8Array.from([...new Array<number[]>(levels).fill([0xa1, 0x61, 0x61]).flat(), 0x01])
+  for (const nested of [lists, maps]) {
+    assert.doesNotThrow(() => decodeCbor(z.unknown(), nested(LIMITS.messageNestingLevels)))
+    assert.throws(() => decodeCbor(z.unknown(), nested(LIMITS.messageNestingLevels + 1)), { code: 'ERR_PROTOCOL', message: /more than 32 levels/ })
+  }
+  // beside each other is not inside each other
+  const wide = new Uint8Array([0x98, 100, ...new Array<number[]>(100).fill([0x81, 0xa1, 0x61, 0x61, 0x40]).flat()])
+  assert.doesNotThrow(() => decodeCbor(z.unknown(), wide))
 })
 
 test('any bytes decode to a valid value or ERR_PROTOCOL', () => {
