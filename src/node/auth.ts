@@ -8,11 +8,12 @@
  * ```
  * Frames are length-prefixed DAG-CBOR. Both sides know from Noise which key the other holds; the signature binds the
  * presented credentials, both nonces and the role to it. The caller sets the deadline and closes the stream.
+ * The same frames run on control channel 0 of a session (auth-session.ts), bound to the session and its link.
  */
 import { z } from 'zod'
 import { CarrierError, decodeCbor, encodeCbor, LIMITS } from '../base/index.ts'
-import { AUTH_NONCE_BYTES, AUTH_SIGNATURE_BYTES, EMPTY_PRESENT, presentSchema, signAuthProof, verifyAuthProof } from '../identity/index.ts'
-import type { AuthTranscript, Did, Identity, Present } from '../identity/index.ts'
+import { AUTH_NONCE_BYTES, AUTH_SIGNATURE_BYTES, EMPTY_PRESENT, NO_CREDENTIALS, presentSchema, signAuthProof, verifyAuthProof } from '../identity/index.ts'
+import type { AuthTranscript, Credentials, Did, Identity, Present, SessionBinding } from '../identity/index.ts'
 import { createFrameExchange } from './frame-exchange.ts'
 import type { FrameExchange } from './frame-exchange.ts'
 import type { ByteDuplex, PeerLevel } from './types.ts'
@@ -64,14 +65,21 @@ export interface AuthComponents {
   random: (length: number) => Uint8Array
   /** Own direct addresses, told to friends only. */
   listenAddresses: () => string[]
+  /** What friends are shown, and how what they show is judged; nothing, and always accepted, when absent. */
+  credentials?: Credentials | undefined
 }
+
+/** Frames in both directions, whatever carries them. */
+export type AuthChannel = Pick<FrameExchange, 'read' | 'write'>
 
 /** What the handshake proved. */
 export interface AuthResult {
   device: Did
   present: Present
   hello: Hello
-  /** Epoch seconds after which it must run again; 0: nothing that was presented expires. */
+  /** Epoch seconds until which we accept what the other side showed; 0: for ever. */
+  acceptedUntilSeconds: number
+  /** Epoch seconds after which it must run again, for what either side showed; 0: nothing expires. */
   expiresAtSeconds: number
 }
 
@@ -82,32 +90,7 @@ export interface AuthResult {
  * @throws CarrierError ERR_NOT_AVAILABLE (refused), ERR_PROTOCOL (wrong proof or frame), ERR_UNSUPPORTED_VERSION, ERR_LINK_LOST
  */
 export async function initiateAuth (components: AuthComponents, stream: ByteDuplex, remote: Did): Promise<AuthResult> {
-  const { identity, levelOf, random } = components
-  const exchange = createFrameExchange(stream)
-  try {
-    const initiatorNonce = random(AUTH_NONCE_BYTES)
-    exchange.write(encodeCbor({ v: 1, n: initiatorNonce }))
-    const { n: responderNonce } = decodeCbor(nonceFrame, await receive(exchange, LIMITS.strangerFrameBytes))
-
-    const transcript = { initiator: identity.did, responder: remote, initiatorNonce, responderNonce }
-    exchange.write(await proof(components, levelOf(remote), { ...transcript, role: 'i', present: EMPTY_PRESENT }))
-
-    // a responder that refuses answers with frame 5 in place of frame 4
-    const answer = decodeCbor(z.union([proofFrame, resultFrame]), await receive(exchange, frameLimit(levelOf(remote))))
-    if (!('sig' in answer)) throw refusedByPeer()
-    checkProof({ ...transcript, role: 'r', present: answer.p }, answer.sig)
-    exchange.write(encodeCbor({ ok: true, exp: NEVER_EXPIRES }))
-    const result = decodeCbor(resultFrame, await receive(exchange, LIMITS.strangerFrameBytes))
-    if (!result.ok) throw refusedByPeer()
-    checkVersion(answer.h)
-    await exchange.end()
-    return { device: remote, present: answer.p, hello: answer.h, expiresAtSeconds: result.exp }
-  } catch (err) {
-    exchange.write(encodeCbor(REFUSED))
-    throw err
-  } finally {
-    exchange.finish()
-  }
+  return overStream(stream, async (channel) => runInitiator(components, channel, remote))
 }
 
 /**
@@ -117,33 +100,83 @@ export async function initiateAuth (components: AuthComponents, stream: ByteDupl
  * @throws as {@link initiateAuth}
  */
 export async function respondAuth (components: AuthComponents, stream: ByteDuplex, remote: Did): Promise<AuthResult> {
+  return overStream(stream, async (channel) => runResponder(components, channel, remote))
+}
+
+/** Frames 1, 3 and 5 of the initiator; in a session bound to it. A failure is not told to the other side. @throws as {@link initiateAuth} */
+export async function runInitiator (components: AuthComponents, channel: AuthChannel, remote: Did, session?: SessionBinding): Promise<AuthResult> {
   const { identity, levelOf, random } = components
+  const initiatorNonce = random(AUTH_NONCE_BYTES)
+  channel.write(encodeCbor({ v: 1, n: initiatorNonce }))
+  const { n: responderNonce } = decodeCbor(nonceFrame, await receive(channel, LIMITS.strangerFrameBytes))
+
+  const transcript = { initiator: identity.did, responder: remote, initiatorNonce, responderNonce, session }
+  const level = levelOf(remote)
+  channel.write(await proof(components, level, { ...transcript, role: 'i', present: presentFor(components, level, remote) }))
+
+  // a responder that refuses answers with frame 5 in place of frame 4
+  const answer = decodeCbor(z.union([proofFrame, resultFrame]), await receive(channel, frameLimit(levelOf(remote))))
+  if (!('sig' in answer)) throw refusedByPeer()
+  checkProof({ ...transcript, role: 'r', present: answer.p }, answer.sig)
+  const acceptedUntilSeconds = judge(components, remote, answer.p)
+  channel.write(encodeCbor({ ok: true, exp: acceptedUntilSeconds }))
+  const result = decodeCbor(resultFrame, await receive(channel, LIMITS.strangerFrameBytes))
+  if (!result.ok) throw refusedByPeer()
+  checkVersion(answer.h)
+  return { device: remote, present: answer.p, hello: answer.h, acceptedUntilSeconds, expiresAtSeconds: earlier(acceptedUntilSeconds, result.exp) }
+}
+
+/** Frames 2, 4 and 5 of the responder; else as {@link runInitiator}. */
+export async function runResponder (components: AuthComponents, channel: AuthChannel, remote: Did, session?: SessionBinding): Promise<AuthResult> {
+  const { identity, levelOf, random } = components
+  const { n: initiatorNonce } = decodeCbor(nonceFrame, await receive(channel, LIMITS.strangerFrameBytes))
+  const responderNonce = random(AUTH_NONCE_BYTES)
+  channel.write(encodeCbor({ v: 1, n: responderNonce }))
+
+  const transcript = { initiator: remote, responder: identity.did, initiatorNonce, responderNonce, session }
+  const claim = decodeCbor(proofFrame, await receive(channel, frameLimit(levelOf(remote))))
+  checkProof({ ...transcript, role: 'i', present: claim.p }, claim.sig)
+  const level = levelOf(remote)
+  if (level === 'blocked') throw new CarrierError('ERR_NOT_AVAILABLE', 'the device is blocked')
+  const acceptedUntilSeconds = judge(components, remote, claim.p)
+
+  channel.write(await proof(components, level, { ...transcript, role: 'r', present: presentFor(components, level, remote) }))
+  channel.write(encodeCbor({ ok: true, exp: acceptedUntilSeconds }))
+  const result = decodeCbor(resultFrame, await receive(channel, LIMITS.strangerFrameBytes))
+  if (!result.ok) throw refusedByPeer()
+  checkVersion(claim.h)
+  return { device: remote, present: claim.p, hello: claim.h, acceptedUntilSeconds, expiresAtSeconds: earlier(acceptedUntilSeconds, result.exp) }
+}
+
+/** Runs one side over a stream: a failure is told with the constant refusal, whatever it was. */
+async function overStream (stream: ByteDuplex, run: (channel: AuthChannel) => Promise<AuthResult>): Promise<AuthResult> {
   const exchange = createFrameExchange(stream)
   try {
-    const { n: initiatorNonce } = decodeCbor(nonceFrame, await receive(exchange, LIMITS.strangerFrameBytes))
-    const responderNonce = random(AUTH_NONCE_BYTES)
-    exchange.write(encodeCbor({ v: 1, n: responderNonce }))
-
-    const transcript = { initiator: remote, responder: identity.did, initiatorNonce, responderNonce }
-    const claim = decodeCbor(proofFrame, await receive(exchange, frameLimit(levelOf(remote))))
-    checkProof({ ...transcript, role: 'i', present: claim.p }, claim.sig)
-    const level = levelOf(remote)
-    if (level === 'blocked') throw new CarrierError('ERR_NOT_AVAILABLE', 'the device is blocked')
-    // offline signatures and resolvers come here when credentials are presented; strangers' ones are never looked at
-
-    exchange.write(await proof(components, level, { ...transcript, role: 'r', present: EMPTY_PRESENT }))
-    exchange.write(encodeCbor({ ok: true, exp: NEVER_EXPIRES }))
-    const result = decodeCbor(resultFrame, await receive(exchange, LIMITS.strangerFrameBytes))
-    if (!result.ok) throw refusedByPeer()
-    checkVersion(claim.h)
+    const result = await run(exchange)
     await exchange.end()
-    return { device: remote, present: claim.p, hello: claim.h, expiresAtSeconds: result.exp }
+    return result
   } catch (err) {
     exchange.write(encodeCbor(REFUSED))
     throw err
   } finally {
     exchange.finish()
   }
+}
+
+/** Friends are shown what is for them, all others nothing. */
+function presentFor (components: AuthComponents, level: PeerLevel, remote: Did): Present {
+  return level === 'friend' ? (components.credentials ?? NO_CREDENTIALS).presentTo(remote) : EMPTY_PRESENT
+}
+
+/** What somebody who is no friend shows is not looked at. @throws CarrierError as Credentials.judge */
+function judge (components: AuthComponents, remote: Did, present: Present): number {
+  return components.levelOf(remote) === 'friend' ? (components.credentials ?? NO_CREDENTIALS).judge(remote, present) : NEVER_EXPIRES
+}
+
+/** The earlier of two instants, of which 0 is never. */
+function earlier (one: number, other: number): number {
+  if (one === NEVER_EXPIRES || other === NEVER_EXPIRES) return Math.max(one, other)
+  return Math.min(one, other)
 }
 
 /** Largest frame that is read from a device of this level. */
@@ -170,8 +203,8 @@ function checkVersion (hello: Hello): void {
   if (hello.major !== 1) throw new CarrierError('ERR_UNSUPPORTED_VERSION', `the other side speaks Carrier ${hello.major}, this release speaks 1: update the older one`)
 }
 
-async function receive (exchange: FrameExchange, maxBytes: number): Promise<Uint8Array> {
-  const frame = await exchange.read(maxBytes)
+async function receive (channel: AuthChannel, maxBytes: number): Promise<Uint8Array> {
+  const frame = await channel.read(maxBytes)
   if (frame === undefined) throw new CarrierError('ERR_PROTOCOL', 'the other side ended the auth handshake')
   return frame
 }

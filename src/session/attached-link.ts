@@ -20,11 +20,13 @@ export interface LinkOwner {
   /** The other end broke the protocol on it, or we failed to handle it. */
   onViolation: (link: AttachedLink, err: CarrierError) => void
   onGone: (link: AttachedLink, err: CarrierError) => void
+  /** Its keys have served long enough: once at that point, and once at twice as many bytes. */
+  onWorn: (link: AttachedLink) => void
   /** A ping was answered. */
   onRoundTrip: (link: AttachedLink, rttMs: number) => void
   onGoaway: (link: AttachedLink, code: ErrorCode) => void
   /** The frames that change what links do. */
-  onLinkFrame: (link: AttachedLink, frame: Extract<Frame, { type: 'switch' | 'resume' | 'resumed' | 'lost' | 'linkAsk' | 'linkTicket' | 'punch' }>) => void
+  onLinkFrame: (link: AttachedLink, frame: Extract<Frame, { type: 'switch' | 'resume' | 'resumed' | 'lost' | 'linkAsk' | 'linkTicket' | 'punch' | 'auth' }>) => void
 }
 
 /**
@@ -37,8 +39,13 @@ export type Reception = 'deliver' | 'hold' | 'discard'
 /** A timer that fires so much too late was held up by this process itself. */
 const LATE_MS = 1_000
 const MIN_WATCH_MS = 100
+/** What one message, or one record, costs a key besides its bytes: four blocks. */
+const MESSAGE_COST_BYTES = 64
 /** More frames than this are not sent to somebody who does not read. */
 const MAX_URGENT_FRAMES = 64
+
+/** How long the keys of a link may serve: bytes in one direction, and milliseconds. */
+export interface KeyLimits { maxBytes: number, maxAgeMs: number }
 
 interface PendingPing { sentMs: number, resolve: (rttMs: number) => void, reject: (err: CarrierError) => void, done: Promise<number> }
 
@@ -69,8 +76,15 @@ export class AttachedLink implements LinkHandler, FrameSink {
   readonly #keepalive: Keepalive
   #holdTimer: Timer | undefined
   readonly #pings = new Map<number, PendingPing>()
+  /** Of links with TLS: node:tls never renews the keys of a connection. Streams have ciphers that need none. */
+  readonly #keyLimits: KeyLimits | undefined
+  readonly #openedMs: number
+  #sentCost = 0
+  #receivedCost = 0
+  /** The next wear that the owner is told of. */
+  #nextWear = 1
 
-  constructor (components: { clock: Clock, owner: LinkOwner, keepalive?: KeepaliveMode | undefined }, init: { link: Link, decoder: FrameDecoder, epoch: number }) {
+  constructor (components: { clock: Clock, owner: LinkOwner, keepalive?: KeepaliveMode | undefined }, init: { link: Link, decoder: FrameDecoder, epoch: number, keyLimits?: KeyLimits }) {
     this.#clock = components.clock
     this.#owner = components.owner
     this.#keepalive = keepaliveOf(components.keepalive)
@@ -78,6 +92,8 @@ export class AttachedLink implements LinkHandler, FrameSink {
     this.epoch = init.epoch
     this.#decoder = init.decoder
     this.#lastReceivedMs = this.#clock.monotonicMs()
+    this.#openedMs = this.#lastReceivedMs
+    this.#keyLimits = init.link.kind === 'stream' ? undefined : init.keyLimits
     this.#decoder.sink = this
     this.receive('hold')
     this.#planWatch(LIMITS.sessionBusyPingMs)
@@ -88,6 +104,13 @@ export class AttachedLink implements LinkHandler, FrameSink {
   get isReady (): boolean { return this.#isReady && !this.#isGone }
   /** Smoothed round trip of the link in milliseconds; undefined before the first answer. */
   get rttMs (): number | undefined { return this.#rttMs }
+
+  /** How much its keys have served, of what they may: from 1 on a fresh link is due, from 2 on, which age alone does not reach, any other one is better. */
+  get wear (): number {
+    const limits = this.#keyLimits
+    if (limits === undefined) return 0
+    return Math.max(Math.max(this.#sentCost, this.#receivedCost) / limits.maxBytes, Math.min(1, (this.#clock.monotonicMs() - this.#openedMs) / limits.maxAgeMs))
+  }
 
   /** From the next frame on, also with what was held. */
   receive (reception: Reception): void {
@@ -107,7 +130,7 @@ export class AttachedLink implements LinkHandler, FrameSink {
   /** Sends a message of channel frames. */
   write (message: Uint8Array): void {
     if (this.#isGone) return
-    this.#isReady = this.link.write(message)
+    this.#put(message)
     if (this.#isLazy) {
       this.#isLazy = false
       this.#planWatch(LIMITS.sessionBusyPingMs)
@@ -123,7 +146,13 @@ export class AttachedLink implements LinkHandler, FrameSink {
       this.#owner.onGone(this, err)
       return
     }
-    this.#isReady = this.link.write(encodeSessionFrame(frame))
+    this.#put(encodeSessionFrame(frame))
+  }
+
+  #put (message: Uint8Array): void {
+    this.#isReady = this.link.write(message)
+    this.#sentCost += message.length + MESSAGE_COST_BYTES
+    this.#lookAtKeys(this.#sentCost)
   }
 
   /** Round trip in milliseconds. @throws CarrierError ERR_LINK_LOST */
@@ -179,9 +208,11 @@ export class AttachedLink implements LinkHandler, FrameSink {
     if (this.#isGone) return
     this.#lastReceivedMs = this.#clock.monotonicMs()
     this.#checking = 'no'
+    this.#receivedCost += chunk.length + MESSAGE_COST_BYTES
     this.#owner.onBytes(this, chunk.length)
     this.#guarded(() => { this.#decoder.push(chunk) })
     if (this.#decoder.isHeld) this.#hold()
+    this.#lookAtKeys(this.#receivedCost)
   }
 
   onDrain (): void {
@@ -210,11 +241,11 @@ export class AttachedLink implements LinkHandler, FrameSink {
         return
       case 'pong': this.#receivePong(frame.sequence); return
       case 'goaway': this.#owner.onGoaway(this, codeFromWire(frame.code)); return
-      case 'switch': case 'resume': case 'resumed': case 'lost': case 'linkAsk': case 'linkTicket': case 'punch':
+      case 'switch': case 'resume': case 'resumed': case 'lost': case 'linkAsk': case 'linkTicket': case 'punch': case 'auth':
         this.#owner.onLinkFrame(this, frame)
         return
       case 'hello': case 'welcome': case 'confirm': throw violation(`a ${frame.type} frame in a live session`)
-      case 'auth': case 'datagram':
+      case 'datagram':
         throw new CarrierError('ERR_UNSUPPORTED_VERSION', `the peer sent a ${frame.type} frame, a feature that was not agreed on`)
       default:
         // open credit is absolute and may come early
@@ -263,6 +294,17 @@ export class AttachedLink implements LinkHandler, FrameSink {
     }
   }
 
+  /** Cheap, for every message: the clock is looked at by the watch. */
+  #lookAtKeys (cost: number): void {
+    if (this.#keyLimits !== undefined && cost >= this.#nextWear * this.#keyLimits.maxBytes) this.#tellWear()
+  }
+
+  #tellWear (): void {
+    if (this.#isGone || this.wear < this.#nextWear) return
+    this.#nextWear = this.#nextWear === 1 ? 2 : Infinity
+    this.#owner.onWorn(this)
+  }
+
   // ---- is it alive
 
   #watch (): void {
@@ -289,6 +331,7 @@ export class AttachedLink implements LinkHandler, FrameSink {
       return
     }
     if (silentMs >= askAfterMs && oldest === undefined) this.ping().catch(() => { /* the watch sees for itself */ })
+    this.#tellWear()
     this.#isLazy = !isWaiting
     if (!isWaiting) this.#owner.onQuiet()
     this.#planWatch(silentMs >= askAfterMs ? Math.max(MIN_WATCH_MS, patienceMs - unansweredMs) : Math.max(MIN_WATCH_MS, askAfterMs - silentMs))

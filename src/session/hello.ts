@@ -6,7 +6,7 @@ import { decodeCbor, encodeCbor, LIMITS } from '../base/index.ts'
 export const SESSION_MAJOR = 1
 
 /** Features that this release has; a feature is used when both ends name it. */
-export const FEATURES = ['resume', 'direct', 'punch'] as const
+export const FEATURES = ['resume', 'direct', 'punch', 'auth'] as const
 
 /** A feature's name, as both ends of a session must say it. */
 export type Feature = typeof FEATURES[number]

@@ -9,7 +9,7 @@ import { timingSafeEqual } from 'node:crypto'
 import { CarrierError, equalBytes, LIMITS } from '../base/index.ts'
 import type { Clock, ErrorCode, HostAndPort, KeepaliveMode, Timer } from '../base/index.ts'
 import { AttachedLink } from './attached-link.ts'
-import type { LinkOwner } from './attached-link.ts'
+import type { KeyLimits, LinkOwner } from './attached-link.ts'
 import type { FrameDecoder, FrameSink } from './frame-decoder.ts'
 import { RESUMED_ENTRIES_PER_FRAME, violation } from './frames.ts'
 import type { Frame, PunchAnswer, ResumedEntry } from './frames.ts'
@@ -29,7 +29,7 @@ export interface LinkSetCore extends FrameSink {
 }
 
 /** Features of link frames; all others belong to `resume`. */
-const FEATURE_OF: Partial<Record<Frame['type'], Feature>> = { linkAsk: 'direct', linkTicket: 'direct', punch: 'punch' }
+const FEATURE_OF: Partial<Record<Frame['type'], Feature>> = { linkAsk: 'direct', linkTicket: 'direct', punch: 'punch', auth: 'auth' }
 
 /** A link that is past its handshake, and the way to take it over. */
 export interface LinkSource {
@@ -55,6 +55,10 @@ export interface LinkSetEvents {
   onResumeFailed: () => void
   /** A link that carried nothing is gone. */
   onSpareGone: (link: AttachedLink) => void
+  /** The keys of a link have served long enough. */
+  onWorn: () => void
+  /** A link that was not in use is closed, because we want that. */
+  onDropped: (link: AttachedLink) => void
   onViolation: (err: CarrierError) => void
   onGoaway: (code: ErrorCode) => void
   onLinkAsk: () => void
@@ -62,10 +66,12 @@ export interface LinkSetEvents {
   /** The controller wants to punch; the answer goes to `link`. */
   onPunchAsk: (link: AttachedLink, round: number, candidates: readonly HostAndPort[]) => void
   onPunchAnswer: (round: number, answer: PunchAnswer) => void
+  /** A piece of an auth message, in any state. @throws CarrierError as a violation */
+  onAuth: (link: AttachedLink, isLast: boolean, body: Uint8Array) => void
 }
 
 /** One session's facts. */
-export interface LinkSetInit { isController: boolean, sessionId: Uint8Array, token: Uint8Array, features: ReadonlySet<Feature> }
+export interface LinkSetInit { isController: boolean, sessionId: Uint8Array, token: Uint8Array, features: ReadonlySet<Feature>, keyLimits?: KeyLimits | undefined }
 
 interface Resuming { link: AttachedLink, epoch: number, highestId: number, entries: ResumedEntry[], timer: Timer }
 
@@ -84,6 +90,7 @@ export class LinkSet implements LinkOwner {
   readonly #events: LinkSetEvents
   readonly #links = new Set<AttachedLink>()
   readonly #keepalive: KeepaliveMode | undefined
+  readonly #keyLimits: KeyLimits
   #sending: AttachedLink | undefined
   #receiving: AttachedLink | undefined
   /** Controller: the switch frame was sent, the answer is awaited. */
@@ -107,6 +114,9 @@ export class LinkSet implements LinkOwner {
     this.#keepalive = components.keepalive
     this.channelFrames = components.core
     this.#init = init
+    const { maxBytes, maxAgeMs } = init.keyLimits ?? { maxBytes: LIMITS.linkKeyBytes, maxAgeMs: LIMITS.linkKeyAgeMs }
+    // both ends shorten the time alike, and each session by another part: links that were opened together are not renewed together
+    this.#keyLimits = { maxBytes, maxAgeMs: maxAgeMs * (1 - 0.1 * (init.sessionId[0] ?? 0) / 255) }
     this.#events = events
   }
 
@@ -202,6 +212,7 @@ export class LinkSet implements LinkOwner {
   async drop (link: AttachedLink): Promise<void> {
     if (link === this.#sending || link === this.#receiving) return
     this.#links.delete(link)
+    this.#events.onDropped(link)
     await link.close()
   }
 
@@ -239,6 +250,10 @@ export class LinkSet implements LinkOwner {
     if (link === this.sending) this.#events.onReady()
   }
 
+  onWorn (): void {
+    if (this.#state !== 'ended') this.#events.onWorn()
+  }
+
   onRoundTrip (link: AttachedLink, rttMs: number): void {
     if (link === this.#sending) this.#core.noteRoundTrip(rttMs)
   }
@@ -273,7 +288,7 @@ export class LinkSet implements LinkOwner {
     }
   }
 
-  onLinkFrame (link: AttachedLink, frame: Extract<Frame, { type: 'switch' | 'resume' | 'resumed' | 'lost' | 'linkAsk' | 'linkTicket' | 'punch' }>): void {
+  onLinkFrame (link: AttachedLink, frame: Extract<Frame, { type: 'switch' | 'resume' | 'resumed' | 'lost' | 'linkAsk' | 'linkTicket' | 'punch' | 'auth' }>): void {
     if (this.#state === 'ended') return
     if (!this.#init.features.has(FEATURE_OF[frame.type] ?? 'resume')) throw new CarrierError('ERR_UNSUPPORTED_VERSION', `the peer sent a ${frame.type} frame, a feature that was not agreed on`)
     switch (frame.type) {
@@ -283,7 +298,8 @@ export class LinkSet implements LinkOwner {
       case 'lost': this.#receiveLost(link, frame.epoch); return
       case 'linkAsk': this.#events.onLinkAsk(); return
       case 'linkTicket': this.#events.onLinkTicket(frame.port, frame.ticket); return
-      case 'punch': this.#receivePunch(link, frame)
+      case 'punch': this.#receivePunch(link, frame); return
+      case 'auth': this.#events.onAuth(link, frame.isLast, frame.body)
     }
   }
 
@@ -447,7 +463,7 @@ export class LinkSet implements LinkOwner {
   // ---- the set
 
   #add (source: LinkSource, epoch: number): AttachedLink {
-    const attached = new AttachedLink({ clock: this.#clock, owner: this, keepalive: this.#keepalive }, { link: source.link, decoder: source.decoder, epoch })
+    const attached = new AttachedLink({ clock: this.#clock, owner: this, keepalive: this.#keepalive }, { link: source.link, decoder: source.decoder, epoch, keyLimits: this.#keyLimits })
     source.adopt(attached, (err) => { this.onViolation(attached, err) })
     this.#highestAttached = Math.max(this.#highestAttached, epoch)
     this.#lastGivenEpoch = Math.max(this.#lastGivenEpoch, epoch)

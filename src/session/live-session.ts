@@ -1,8 +1,8 @@
 /** A live session: its channels over its links, with time, handlers and events. It outlives every single link. */
 import { abortable, CarrierError, LIMITS, toCarrierError, wireCode } from '../base/index.ts'
 import type { Clock, HostAndPort, KeepaliveMode, Logger, TaskOwner, Timer } from '../base/index.ts'
-import type { Path } from '../node/index.ts'
-import type { AttachedLink } from './attached-link.ts'
+import type { Path, SessionProver } from '../node/index.ts'
+import type { AttachedLink, KeyLimits } from './attached-link.ts'
 import { createChannelRequest } from './channel-request.ts'
 import { ChannelStream } from './channel.ts'
 import type { ChannelCore } from './channel-core.ts'
@@ -13,6 +13,7 @@ import type { Link } from './link.ts'
 import { LinkAsks } from './link-asks.ts'
 import { LinkSet } from './link-set.ts'
 import type { LinkSource } from './link-set.ts'
+import { SessionAuth } from './session-auth.ts'
 import { SessionCore } from './session-core.ts'
 import type { SessionMetrics } from './session-metrics.ts'
 import type { Channel, ChannelHandler, LinkKind, Session, SessionPeer } from './types.ts'
@@ -28,6 +29,10 @@ export interface LiveSessionComponents {
   /** How long a session without a link waits for one, milliseconds. */
   resumeWindowMs: number
   keepalive?: KeepaliveMode | undefined
+  /** How long the keys of a TLS link serve; LIMITS.linkKeyBytes and linkKeyAgeMs when absent. */
+  keyLimits?: KeyLimits | undefined
+  /** For sessions with the feature "auth". */
+  prover?: SessionProver | undefined
 }
 
 /** What the owner of a session is told; each synchronously. */
@@ -78,6 +83,8 @@ export class LiveSession implements Session {
   readonly links: LinkSet
   /** What the ends ask each other about further links. */
   readonly asks: LinkAsks
+  /** Absent: the ends did not agree on it. */
+  readonly #auth: SessionAuth | undefined
   /** Of this session only. */
   readonly #handlers = new Map<string, ChannelHandler>()
   #isClosed = false
@@ -87,6 +94,8 @@ export class LiveSession implements Session {
   #ackTimer: Timer | undefined
   #ackDueMs = 0
   #lost: { sinceMs: number, timer: Timer } | undefined
+  /** Why the last dial since the loss of the link failed. */
+  #dialFailure: CarrierError | undefined
   readonly #liveWaiters = new Set<PromiseWithResolvers<undefined>>()
   /** Resumes since `#resumesFromMs`, a minute ago at most. */
   #resumeCount = 0
@@ -117,8 +126,9 @@ export class LiveSession implements Session {
       onOpen: (channel, message) => { this.#receiveChannel(channel, message) }
     })
     this.asks = new LinkAsks({ sending: () => this.links.sending, features: init.features, issueTicket: () => events.issueTicket(this) })
+    this.#auth = this.#createAuth()
     this.links = new LinkSet({ clock: components.clock, core: this.#core, keepalive: components.keepalive }, {
-      isController: init.isController, sessionId: init.id, token: init.token, features: init.features
+      isController: init.isController, sessionId: init.id, token: init.token, features: init.features, keyLimits: components.keyLimits
     }, {
       onBytes: (byteCount) => { components.metrics.bytes.add(byteCount, INWARD) },
       onReady: () => { this.#flush() },
@@ -127,16 +137,24 @@ export class LiveSession implements Session {
       onResumed: (link) => { this.#resumed(link) },
       onResumeFailed: () => { events.onResumeFailed(this) },
       onSettled: () => { events.onLinksChanged(this) },
-      onSpareGone: () => { events.onLinksChanged(this) },
+      onSpareGone: (link) => {
+        this.#auth?.forget(link)
+        events.onLinksChanged(this)
+      },
+      onDropped: (link) => { this.#auth?.forget(link) },
+      // not in the middle of a message
+      onWorn: () => { setImmediate(() => { if (!this.#isClosed) events.onLinksChanged(this) }) },
       onViolation: (err) => { this.violate(err) },
       onGoaway: (code) => { this.#end(new CarrierError(code, `the other side ended the session (${code})`), false) },
       onLinkAsk: () => { this.asks.receiveLinkAsk() },
       onLinkTicket: (port, ticket) => { this.asks.receiveTicket({ port, ticket }) },
       onPunchAsk: (link, round, candidates) => { this.#events.onPunchAsk(this, candidates, (answer) => { link.send({ type: 'punch', what: typeof answer === 'string' ? answer : 'answer', round, candidates: typeof answer === 'string' ? [] : [...answer] }) }) },
-      onPunchAnswer: (round, answer) => { this.asks.receivePunchAnswer(round, answer) }
+      onPunchAnswer: (round, answer) => { this.asks.receivePunchAnswer(round, answer) },
+      onAuth: (link, isLast, body) => { this.#auth?.receive(link, isLast, body) }
     })
     this.#shown = this.links.begin(init.source, init.epoch)
     this.#measure(this.#shown)
+    this.#auth?.use(this.#shown)
   }
 
   get link (): LinkKind { return this.#shown.link.kind }
@@ -224,6 +242,7 @@ export class LiveSession implements Session {
     this.#components.metrics.switches.add(1, { from: from.link.kind, to: to.link.kind })
     this.#components.log.info('the session moved to another link', { device: this.peer.device, link: to.link.kind, path: to.link.path })
     this.#measure(to)
+    this.#auth?.use(to)
     this.#events.onSwitched(this, from.link)
   }
 
@@ -231,6 +250,7 @@ export class LiveSession implements Session {
     const { clock, metrics, log } = this.#components
     metrics.linksLost.add(1, { link: this.link })
     this.asks.forget(err)
+    this.#auth?.lose()
     if (!this.#init.features.has('resume')) {
       this.#end(err, false)
       return
@@ -240,13 +260,26 @@ export class LiveSession implements Session {
       return
     }
     log.info('the session lost its link', { device: this.peer.device, link: this.link, reason: err.message })
+    if (this.#lost === undefined) this.#dialFailure = undefined
     this.#lost ??= {
       sinceMs: clock.monotonicMs(),
       timer: clock.setTimer(() => {
-        this.#end(new CarrierError('ERR_LINK_LOST', `no way to the other side was found within ${this.#components.resumeWindowMs / 1000} s after the link was lost`, { cause: err }), false)
+        this.#end(this.#neverFound(err), false)
       }, this.#components.resumeWindowMs)
     }
     this.#events.onLost(this, err)
+  }
+
+  /** Why no link was found: what kept the last dial from it is named, a quota of a relay for example. */
+  #neverFound (cause: CarrierError): CarrierError {
+    const why = this.#dialFailure
+    const text = `no way to the other side was found within ${this.#components.resumeWindowMs / 1000} s after the link was lost`
+    return new CarrierError('ERR_LINK_LOST', why === undefined ? text : `${text}: ${why.message}`, { cause, ...(why?.detail === undefined ? {} : { detail: why.detail }) })
+  }
+
+  /** A dial for a link of this session failed. */
+  noteDialFailure (err: CarrierError): void {
+    if (this.#lost !== undefined) this.#dialFailure = err
   }
 
   /** Each loss costs both ends something: a peer that makes them up gets only so many. */
@@ -270,8 +303,25 @@ export class LiveSession implements Session {
     this.#components.log.info('the session resumed', { device: this.peer.device, link: link.link.kind, path: link.link.path, stallMs: Math.round(stallMs) })
     // the controller's links ask by themselves, before they switch again
     if (!this.#init.isController) this.#measure(link)
+    this.#auth?.use(link)
     for (const waiter of this.#liveWaiters) waiter.resolve(undefined)
     this.#events.onResumed(this, stallMs)
+  }
+
+  #createAuth (): SessionAuth | undefined {
+    const { clock, prover, metrics, log } = this.#components
+    if (prover === undefined || !this.#init.features.has('auth')) return undefined
+    return new SessionAuth({ clock, prover }, { device: this.peer.device, sessionId: this.id, isController: this.#init.isController }, {
+      onProven: () => { metrics.auths.add(1, { result: 'ok' }) },
+      onFailed: (err) => {
+        metrics.auths.add(1, { result: err.code })
+        if (err.code === 'ERR_PROTOCOL') this.violate(err)
+        else {
+          log.warn('session ended: the other side is not proven (any more)', { device: this.peer.device, code: err.code, reason: err.message })
+          this.#end(err, true)
+        }
+      }
+    })
   }
 
   /** The first round trip of a link; nobody waits for it, and its failure is the link's own. */
@@ -287,6 +337,7 @@ export class LiveSession implements Session {
     this.#ackTimer?.cancel()
     this.#lost?.timer.cancel()
     this.asks.forget(err)
+    this.#auth?.end()
     this.#core.end(err)
     for (const waiter of this.#liveWaiters) waiter.reject(err)
     this.#ending = this.links.end(isTold ? wireCode(err.code) : undefined)

@@ -9,7 +9,7 @@ import type { Feature, Hello, Welcome } from './hello.ts'
 import { violation } from './frames.ts'
 import { judgeHello } from './hello-verdict.ts'
 import type { SessionView } from './hello-verdict.ts'
-import { isSecondLink } from './link-choice.ts'
+import { isSecondLink, servesOn } from './link-choice.ts'
 import { LinkHandshake } from './link-handshake.ts'
 import type { Link } from './link.ts'
 import type { LiveSession } from './live-session.ts'
@@ -216,7 +216,7 @@ export class PeerRelation {
         isLost: live.session.state === 'resuming',
         epoch: links.epoch,
         canResume: live.session.features.has('resume'),
-        kinds: new Set(links.all().map((attached) => attached.link.kind).filter((kind) => kind !== link.kind || !this.#isOneMore(live.session, link)))
+        kinds: new Set(links.all().filter(servesOn).map((attached) => attached.link.kind).filter((kind) => kind !== link.kind || !this.#isOneMore(live.session, link)))
       }
     }
   }

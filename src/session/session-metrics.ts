@@ -16,6 +16,7 @@ export interface SessionMetrics {
   switches: CounterMetric
   resumes: CounterMetric
   stall: HistogramMetric
+  auths: CounterMetric
 }
 
 /** Registers them. The three functions are asked when somebody reads the metrics. */
@@ -37,6 +38,7 @@ export function createSessionMetrics (metrics: Metrics, collect: { sessionCount:
     linkFailures: metrics.counter('carrier_session_link_failed_total', 'Attempts to open a splice or direct link that failed, by kind and error code', ['link', 'code']),
     switches: metrics.counter('carrier_session_switched_total', 'Planned moves of a session to another link', ['from', 'to']),
     resumes: metrics.counter('carrier_session_resumed_total', 'Sessions that went on after a loss, by the kind of the new link', ['link']),
-    stall: metrics.histogram('carrier_session_stall_seconds', 'Time from the loss of a link to the resume', [0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60])
+    stall: metrics.histogram('carrier_session_stall_seconds', 'Time from the loss of a link to the resume', [0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60]),
+    auths: metrics.counter('carrier_session_auth_total', 'Auth exchanges inside of sessions, by result: ok, or the error code with which the session ended', ['result'])
   }
 }

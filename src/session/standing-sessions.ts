@@ -175,5 +175,5 @@ export function createStandingSessions (components: StandingSessionsComponents, 
 }
 
 function isSlow (code: ErrorCode | undefined): boolean {
-  return code === 'ERR_NOT_AVAILABLE' || code === 'ERR_LIMIT' || code === 'ERR_DUPLICATE_IDENTITY' || code === 'ERR_UNSUPPORTED_VERSION'
+  return code === 'ERR_NOT_AVAILABLE' || code === 'ERR_LIMIT' || code === 'ERR_DUPLICATE_IDENTITY' || code === 'ERR_UNSUPPORTED_VERSION' || code === 'ERR_REVOKED'
 }

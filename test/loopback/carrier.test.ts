@@ -127,6 +127,29 @@ test('a removed friend is offline at once, on both sides, and a stranger from th
   assert.equal(office.sessions.list().length + laptop.sessions.list().length, 0)
 })
 
+test('I2: every link of a session is proven in it; a blocked friend loses the session and its channels at once', { timeout: 180_000 }, async (t) => {
+  const world = await openWorld(t, '/ip4/127.0.0.1/tcp/0')
+  const [office, laptop] = await Promise.all([world.start('office'), world.start('laptop')])
+  await befriend(laptop, office)
+  await waitFor('a splice', async () => (await laptop.ping('asked')).link === 'splice', { deadlineMs: DEADLINE_MS })
+  for (const carrier of [office, laptop]) {
+    await waitFor('the stream and the splice to be proven', async () => Number(/carrier_session_auth_total\{result="ok"\} (\d+)/.exec(await carrier.metrics.text())?.[1]) >= 2, { deadlineMs: DEADLINE_MS })
+  }
+  const [here, there] = [laptop.sessions.get(office.identity.did), office.sessions.get(laptop.identity.did)]
+  assert.ok(here !== undefined && there !== undefined)
+  there.onChannel('held', async (request) => { request.accept().on('error', () => { /* the end that blocks */ }) })
+  const channel = here.openChannel('held', new Uint8Array(0))
+  channel.write('held')
+  await waitFor('the channel', () => there.channelCount === 1, { deadlineMs: DEADLINE_MS })
+  const lost = new Promise<unknown>((resolve) => { channel.once('error', resolve) })
+  const ended = Promise.all([nextEvent(laptop, 'session:closed'), nextEvent(office, 'session:closed')])
+  ended.catch(() => { /* awaited below */ })
+  await office.friends.block('asker')
+  assert.equal(errorCode(await lost), 'ERR_CLOSED')
+  assert.deepEqual((await ended).map(({ code }) => code), ['ERR_CLOSED', 'ERR_CLOSED'])
+  assert.equal(office.sessions.list().length, 0)
+})
+
 test('two live processes with one key are noticed by their friend, and the older one says so', { timeout: 180_000 }, async (t) => {
   const world = await openWorld(t, '/ip4/127.0.0.1/tcp/0')
   const [office, laptop] = await Promise.all([world.start('office'), world.start('laptop')])

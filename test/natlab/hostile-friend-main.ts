@@ -90,7 +90,7 @@ async function session (stream: Stream): Promise<void> {
   const decoder = new FrameDecoder({ onFrame, onData: () => { /* its channels are of no interest */ }, onDataBytes: () => { /* as above */ } })
   stream.addEventListener('message', ({ data }) => { decoder.push(data.subarray()) })
   stream.addEventListener('close', () => { closed.resolve() })
-  send({ type: 'hello', body: encodeHello({ major: 1, features: [...FEATURES], limits: OWN_LIMITS, instanceId: new Uint8Array(randomBytes(16)), sequence: 1 }) })
+  send({ type: 'hello', body: encodeHello({ major: 1, features: FEATURES.filter((name) => name !== 'auth'), limits: OWN_LIMITS, instanceId: new Uint8Array(randomBytes(16)), sequence: 1 }) })
   await within('the session', PATIENCE_MS, live.promise)
   say({ step: 'session', isController })
   if (isController) await ask()

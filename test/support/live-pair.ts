@@ -6,6 +6,7 @@ import type { AddressInfo, Socket } from 'node:net'
 import { CarrierError, createMetrics, createTaskOwner, silentLogger, systemClock } from '../../src/base/index.ts'
 import { createLinkCertificate } from '../../src/identity/index.ts'
 import type { Identity, LinkCertificate } from '../../src/identity/index.ts'
+import { createSessionProver } from '../../src/node/index.ts'
 import type { Path, PeerStream } from '../../src/node/index.ts'
 import { CreditPool } from '../../src/session/credit-pool.ts'
 import { FrameDecoder } from '../../src/session/frame-decoder.ts'
@@ -127,7 +128,7 @@ export async function openLivePair (init: { resumeWindowMs?: number, handlers?: 
     const { did } = people[index === 0 ? 1 : 0].identity
     const metrics = createSessionMetrics(createMetrics(), { sessionCount: () => 1, channelCount: () => 0, creditBytes: () => 0, lostCount: () => 0 })
     const handlers = init.handlers ?? new Map<string, ChannelHandler>()
-    const session = new LiveSession({ clock: systemClock, log: silentLogger, tasks, metrics, pool: new CreditPool(256 * 1024 * 1024), handlers, resumeWindowMs: init.resumeWindowMs ?? 60_000 }, {
+    const session = new LiveSession({ clock: systemClock, log: silentLogger, tasks, metrics, pool: new CreditPool(256 * 1024 * 1024), handlers, resumeWindowMs: init.resumeWindowMs ?? 60_000, prover: createSessionProver({ identity: people[index].identity, clock: systemClock, levelOf: () => 'friend' }) }, {
       peer: { device: did, owner: did },
       id,
       token,

@@ -2,7 +2,9 @@
 import { CarrierError, createMetrics, silentLogger, systemClock } from '../../src/base/index.ts'
 import type { Metrics } from '../../src/base/index.ts'
 import type { Did, Identity } from '../../src/identity/index.ts'
+import { createSessionProver } from '../../src/node/index.ts'
 import type { CarrierNode, Peer, StreamHandler } from '../../src/node/index.ts'
+import type { KeyLimits } from '../../src/session/attached-link.ts'
 import { createSessionManager } from '../../src/session/index.ts'
 import type { SessionManager } from '../../src/session/index.ts'
 import { openSocketPair, streamOver } from './live-pair.ts'
@@ -14,8 +16,8 @@ export interface SocketDevice { readonly identity: Identity, readonly did: Did, 
 
 /** All devices know each other as friends. */
 export interface SocketNetwork {
-  /** The next device; not started. */
-  device: () => Promise<SocketDevice>
+  /** The next device; not started. `isOlder`: of a release that does not know auth in sessions. */
+  device: (init?: { isOlder?: boolean }) => Promise<SocketDevice>
   /** Splices opened so far. */
   spliceCount: () => number
 }
@@ -23,7 +25,7 @@ export interface SocketNetwork {
 const RELAY = 'relay'
 
 /** Creates it; `middle` is the relay's part of each splice, asked for every one of them. */
-export function createSocketNetwork (init: { middle: () => Middle }): SocketNetwork {
+export function createSocketNetwork (init: { middle: () => Middle, keyLimits?: KeyLimits }): SocketNetwork {
   const homes = new Map<Did, { peer: Peer, handlers: Map<string, StreamHandler>, splices: Parameters<CarrierNode['handleSplices']>[0] | undefined }>()
   let spliceCount = 0
 
@@ -35,7 +37,7 @@ export function createSocketNetwork (init: { middle: () => Middle }): SocketNetw
 
   return {
     spliceCount: () => spliceCount,
-    device: async () => {
+    device: async ({ isOlder = false } = {}) => {
       const identity = await makeIdentity()
       const { did } = identity
       const handlers = new Map<string, StreamHandler>()
@@ -79,8 +81,9 @@ export function createSocketNetwork (init: { middle: () => Middle }): SocketNetw
         clock: systemClock,
         log: silentLogger,
         metrics,
-        random: Math.random
-      })
+        random: Math.random,
+        prover: isOlder ? undefined : createSessionProver({ identity, clock: systemClock, levelOf: () => 'friend' })
+      }, { keyLimits: init.keyLimits })
       return { identity, did, sessions, metrics }
     }
   }

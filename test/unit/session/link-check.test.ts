@@ -91,7 +91,7 @@ describe('keepalive', () => {
     let lostAtMs: number | undefined
     const nothing = (): void => {}
     const channelFrames = { onFrame: nothing, onData: nothing, onDataBytes: nothing }
-    const owner: LinkOwner = { channelFrames, isWaiting: () => true, onQuiet: nothing, onBytes: nothing, onDrain: nothing, onViolation: nothing, onRoundTrip: nothing, onGoaway: nothing, onLinkFrame: nothing, onGone: () => { lostAtMs = clock.monotonicMs() } }
+    const owner: LinkOwner = { channelFrames, isWaiting: () => true, onQuiet: nothing, onBytes: nothing, onDrain: nothing, onViolation: nothing, onRoundTrip: nothing, onWorn: nothing, onGoaway: nothing, onLinkFrame: nothing, onGone: () => { lostAtMs = clock.monotonicMs() } }
     const link = new AttachedLink({ clock, owner }, { link: new MemoryLink('direct', 4096), decoder: new FrameDecoder(channelFrames), epoch: 1 })
     await clock.advance(LIMITS.sessionBusySilenceMs - 100)
     // as when a spare is lost shortly before the verdict
@@ -116,6 +116,7 @@ describe('keepalive', () => {
           onViolation: () => {},
           onGone: () => { lostAtMs = clock.monotonicMs() },
           onRoundTrip: () => {},
+          onWorn: () => {},
           onGoaway: () => {},
           onLinkFrame: () => {}
         }
