@@ -60,6 +60,7 @@ const SETTING_NAMES: Record<keyof BootstrapConfig, string> = {
 /** Bound sockets, and the place of the identity. */
 const FIXED: ReadonlySet<keyof BootstrapConfig> = new Set(['dataDirectory', 'listen', 'health', 'splice', 'spliceCopy'])
 
+/** In which line of the file something stands is no setting. */
 function stable (value: unknown): string {
-  return JSON.stringify(value, (_, item: unknown) => item instanceof Set ? [...item].toSorted() : typeof item === 'bigint' ? `${item}n` : item) ?? ''
+  return JSON.stringify(value, (key, item: unknown) => key === 'where' ? undefined : item instanceof Set ? [...item].toSorted() : typeof item === 'bigint' ? `${item}n` : item) ?? ''
 }

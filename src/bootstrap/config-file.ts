@@ -25,7 +25,7 @@ export function parseBootstrapConfig (text: string, file: string): BootstrapSett
     const what = unknown === undefined ? issue?.message ?? 'invalid' : 'unknown key'
     throw new CarrierError('ERR_CONFIG', `${file}:${document.lineOf(where)}: ${where.join('.')}: ${what}`)
   }
-  return toSettings(result.data)
+  return toSettings(result.data, (...path) => `${file}:${document.lineOf(path)}`)
 }
 
 /** A zod string that one of the parsers reads. */
@@ -88,7 +88,10 @@ const FileSchema = z.strictObject({
   }).optional()
 })
 
-function toSettings (file: z.output<typeof FileSchema>): BootstrapSettings {
+/** `FILE:LINE` of a key. */
+type Locate = (...path: string[]) => string
+
+function toSettings (file: z.output<typeof FileSchema>, locate: Locate): BootstrapSettings {
   const { relay = {} } = file
   const limits: CircuitLimits = withoutUndefined({
     durationSeconds: relay.circuit_duration_seconds,
@@ -100,7 +103,7 @@ function toSettings (file: z.output<typeof FileSchema>): BootstrapSettings {
     announce: file.announce,
     peers: file.peers,
     health: file.health,
-    tls: file.tls === undefined ? undefined : { certificateFile: file.tls.cert_file, keyFile: file.tls.key_file },
+    tls: file.tls === undefined ? undefined : { certificateFile: file.tls.cert_file, keyFile: file.tls.key_file, where: { cert: locate('tls', 'cert_file'), key: locate('tls', 'key_file') } },
     splice: file.splice,
     announceSplice: file.announce_splice,
     spliceCopy: relay.splice_copy,
@@ -108,7 +111,7 @@ function toSettings (file: z.output<typeof FileSchema>): BootstrapSettings {
     logLevel: file.log_level,
     maxConnections: file.max_connections,
     connections: file.connections === undefined ? undefined : { perSourcePerSecond: file.connections.per_source_per_second ?? CONNECTION_DEFAULTS.perSourcePerSecond, maxPending: file.connections.max_pending ?? CONNECTION_DEFAULTS.maxPending },
-    admission: file.admission === undefined ? undefined : toAdmission(file.admission),
+    admission: file.admission === undefined ? undefined : toAdmission(file.admission, locate),
     quotas: file.quotas === undefined ? undefined : toQuotas(file.quotas),
     drainMs: file.drain_seconds === undefined ? undefined : file.drain_seconds * 1000,
     circuitLimits: Object.keys(limits).length === 0 ? undefined : limits,
@@ -123,12 +126,13 @@ function toSettings (file: z.output<typeof FileSchema>): BootstrapSettings {
   })
 }
 
-function toAdmission (file: z.output<typeof AdmissionSchema>): AdmissionSettings {
+function toAdmission (file: z.output<typeof AdmissionSchema>, locate: Locate): AdmissionSettings {
   return {
     mode: file.mode ?? 'open',
     callers: file.callers ?? 'anyone',
     lists: { allow: new Set(file.allow), members: new Set(file.members), friends: new Set(file.friends) },
-    files: withoutUndefined({ allow: file.allow_file, members: file.members_file, friends: file.friends_file })
+    files: withoutUndefined({ allow: file.allow_file, members: file.members_file, friends: file.friends_file }),
+    where: { mode: locate('admission', 'mode'), allow: locate('admission', 'allow_file'), members: locate('admission', 'members_file'), friends: locate('admission', 'friends_file') }
   }
 }
 

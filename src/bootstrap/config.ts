@@ -44,8 +44,8 @@ export interface BootstrapConfig {
   spliceBytesPerSecond: number | undefined
 }
 
-/** A certificate with its chain, and its key. */
-export interface TlsFiles { certificateFile: string, keyFile: string }
+/** A certificate with its chain, and its key. `where`: the places in the configuration that name them, as `FILE:LINE`. */
+export interface TlsFiles { certificateFile: string, keyFile: string, where?: { cert: string, key: string } }
 
 /** Where the splice port is. */
 export type SpliceAddress = 'auto' | 'off' | HealthAddress

@@ -29,6 +29,7 @@ import type { ReloadState, RelayStatus } from './operator-views.ts'
 import { createOptionalPart } from './optional-part.ts'
 import { createQuotaBook } from './quota-book.ts'
 import type { QuotaSettings } from './quota-book.ts'
+import { createQuotaServer } from './quota-server.ts'
 import { createQuotaStore } from './quota-store.ts'
 import { createReachCheck } from './reach-check.ts'
 import { createReachServer } from './reach-server.ts'
@@ -106,7 +107,7 @@ async function build (components: BootstrapComponents, init: BootstrapConfig & {
   const quotas = createQuotaBook(clock, config.quotas)
   const evicted = metrics.counter('carrier_relay_evicted_connections_total', 'Connections that used nothing and were closed to make room for new ones.')
   const gate = createConnectionGate({ clock, metrics, bounds: () => settings.connections, hasRoom: () => makeRoom() })
-  const host = await createHost({ clock, log: log.child('carrier:relay') }, { privateKey: identity.privateKey, listen: config.listen, announce: config.announce, maxConnections: config.maxConnections, tls: loaded.tls, gater: gate.gater })
+  const host = await createHost({ clock, log: log.child('carrier:relay'), metrics }, { privateKey: identity.privateKey, listen: config.listen, announce: config.announce, maxConnections: config.maxConnections, tls: loaded.tls, gater: gate.gater })
   const { node } = host
   const startedAtMs = clock.monotonicMs()
   let isReady = false
@@ -120,6 +121,7 @@ async function build (components: BootstrapComponents, init: BootstrapConfig & {
     : createSpliceServer({ node, hop, admit, quotas, clock, log: log.child('carrier:splice'), metrics }, { addresses, mayMove: config.splice === 'auto', settings: spliceSettings(config), copy: config.spliceCopy })
   const dht = createDhtServer({ node, clock, log: log.child('carrier:dht'), metrics, peers: () => settings.peers })
   const store = createOptionalPart(createQuotaStore({ clock, log: log.child('carrier:quotas'), book: quotas }, config), hasDailyQuota(config.quotas))
+  const quotaServer = createQuotaServer({ node, desk: hop.desk, places: hop.places, quotas, log: log.child('carrier:quotas'), metrics })
   const reachServer = createReachServer({ node, desk: hop.desk, clock, log: log.child('carrier:reach'), metrics, peers: () => settings.peers })
   const reach = createReachCheck({ node, clock, log: log.child('carrier:reach'), metrics, peers: () => settings.peers })
   let mesh = makeMesh(config.peers)
@@ -129,7 +131,7 @@ async function build (components: BootstrapComponents, init: BootstrapConfig & {
   const idle = createIdleConnections({ node, clock, log, metrics, isInUse })
   const operator = createOperatorServer({ log, methods: { status, peers: (isFull) => ({ peers: viewPeers(quotas.list(), isFull) }), reload: reloader.reload, drain: askDrain } }, config)
   const parts: readonly Startable[] = [
-    operator, health, store, hop, ...(splice === undefined ? [] : [splice]), dht, reachServer, hostPart(host, gate, log),
+    operator, health, store, hop, ...(splice === undefined ? [] : [splice]), dht, quotaServer, reachServer, hostPart(host, gate, log),
     createPeerSweep({ node: () => node, clock, log, isKept: dht.isServer }), idle, { start: async () => { await mesh.start() }, stop: async () => { await mesh.stop() } }, reach, tlsWatch
   ]
   const notices = metrics.counter('carrier_relay_drain_notices_total', 'Devices with a reservation that were told that the relay drains, by result.', ['result'])

@@ -15,9 +15,12 @@ import { multiaddr } from '@multiformats/multiaddr'
 import type { Multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p } from 'libp2p'
 import { LIMITS } from '../base/index.ts'
-import type { Clock, Logger } from '../base/index.ts'
+import type { Clock, Logger, Metrics } from '../base/index.ts'
 import { createNoiseCrypto, createSilenceWatch, limitAnswers } from '../node/index.ts'
 import type { SilenceWatch } from '../node/index.ts'
+import { createMuxerGuard } from './muxer-guard.ts'
+import type { MuxerGuard } from './muxer-guard.ts'
+import { noLogger } from './no-logger.ts'
 
 /** How the host listens and what it says of itself. */
 export interface HostInit {
@@ -51,13 +54,15 @@ export interface Host {
 }
 
 /** Creates the host; the caller starts and stops `node`. */
-export async function createHost (components: { clock: Clock, log: Logger }, init: HostInit): Promise<Host> {
+export async function createHost (components: { clock: Clock, log: Logger, metrics: Metrics }, init: HostInit): Promise<Host> {
   const silence = createSilenceWatch(components, { silenceMs: LIMITS.relaySilenceMs, lookMs: LIMITS.relayPingMs })
+  const guard = createMuxerGuard(components)
   let announce = init.announce
   const suffix = `/p2p/${peerIdFromPrivateKey(init.privateKey).toString()}`
   const node = await createLibp2p({
     start: false,
     privateKey: init.privateKey,
+    logger: noLogger,
     // a constant that says nothing about version or platform
     nodeInfo: { name: 'carrier', version: '1', userAgent: 'carrier' },
     addresses: {
@@ -68,7 +73,7 @@ export async function createHost (components: { clock: Clock, log: Logger }, ini
     transports: [tcp(), webSockets(init.tls === undefined ? {} : { https: init.tls })],
     transportManager: { faultTolerance: FaultTolerance.FATAL_ALL },
     connectionEncrypters: [noise({ crypto: createNoiseCrypto() })],
-    streamMuxers: [() => boundedYamux(silence)],
+    streamMuxers: [() => boundedYamux(silence, guard)],
     // liveness is the muxer's keepalive and the silence watch: a ping stream per connection would cost a core at a thousand peers
     connectionMonitor: { enabled: false },
     connectionGater: init.gater,
@@ -102,13 +107,13 @@ export async function createHost (components: { clock: Clock, log: Logger }, ini
 }
 
 /** Yamux whose memory per stream and per connection is bounded. */
-function boundedYamux (silence: SilenceWatch): StreamMuxerFactory {
+function boundedYamux (silence: SilenceWatch, guard: MuxerGuard): StreamMuxerFactory {
   const inner = yamux({ keepAliveInterval: LIMITS.relayPingMs, streamOptions: { maxStreamWindowSize: LIMITS.relayStreamWindowBytes, maxReadBufferLength: LIMITS.relayStreamBufferBytes } })()
   return {
     protocol: inner.protocol,
     createStreamMuxer: (connection) => {
       silence.add(connection)
-      return limitAnswers(connection, () => inner.createStreamMuxer(connection))
+      return limitAnswers(connection, () => guard.guard(connection, () => inner.createStreamMuxer(connection)))
     }
   }
 }

@@ -15,21 +15,26 @@ export function readTls ({ tls, listen }: Pick<BootstrapConfig, 'tls' | 'listen'
     if (wanting === undefined) return undefined
     throw new CarrierError('ERR_CONFIG', `"${wanting}" needs a certificate: name cert_file and key_file in [tls], or --tls-cert and --tls-key; or listen on /ws behind a TLS proxy`)
   }
-  const files = { cert: readPem(tls.certificateFile), key: readPem(tls.keyFile) }
+  const { where } = tls
+  const files = { cert: readPem(tls.certificateFile, where?.cert), key: readPem(tls.keyFile, where?.key) }
   try {
     createSecureContext(files)
   } catch (err) {
-    throw new CarrierError('ERR_CONFIG', `the certificate ${tls.certificateFile} and the key ${tls.keyFile} cannot be used: ${errorMessage(err)}`, { cause: err })
+    throw new CarrierError('ERR_CONFIG', `${at(where?.cert)}the certificate ${tls.certificateFile} and the key ${tls.keyFile} cannot be used: ${errorMessage(err)}`, { cause: err })
   }
   return files
 }
 
-function readPem (path: string): string {
+function readPem (path: string, where: string | undefined): string {
   try {
     return readFileSync(path, 'utf8')
   } catch (err) {
-    throw new CarrierError('ERR_CONFIG', `the TLS file ${path} cannot be read: ${errorMessage(err)}`, { cause: err })
+    throw new CarrierError('ERR_CONFIG', `${at(where)}the TLS file ${path} cannot be read: ${errorMessage(err)}`, { cause: err })
   }
+}
+
+function at (where: string | undefined): string {
+  return where === undefined ? '' : `${where}: `
 }
 
 /** What tells one state of the files from the next without reading them; undefined when one is missing at this moment. */

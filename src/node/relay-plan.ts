@@ -16,6 +16,9 @@ export interface RelayFailure { state: Extract<RelayStatus['state'], 'unreachabl
 export function explainRelayFailure (err: unknown): RelayFailure {
   const upstream = flatten(err).find((one) => one instanceof CarrierError && (one.code === 'ERR_PROXY' || one.code === 'ERR_CERTIFICATE'))
   if (upstream !== undefined) return { state: 'unreachable', reason: errorMessage(upstream) }
+  // what the relay itself said when it was asked, see relay-quota.ts
+  const told = flatten(err).find((one) => one instanceof CarrierError && (one.code === 'ERR_QUOTA' || one.code === 'ERR_LIMIT'))
+  if (told !== undefined) return { state: 'refused', reason: errorMessage(told) }
   const text = flatten(err).map((one) => `${nameOf(one)} ${errorMessage(one)}`).join('; ')
   for (const { pattern, state, reason } of FAILURES) if (pattern.test(text)) return { state, reason }
   return { state: 'unreachable', reason: `it could not be reached: ${errorMessage(err)}` }

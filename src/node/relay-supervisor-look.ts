@@ -4,6 +4,7 @@ import { backoffMs, LIMITS, sleep, startDeadline } from '../base/index.ts'
 import type { Clock, CounterMetric, Logger } from '../base/index.ts'
 import type { RelayAddress } from './relay-address.ts'
 import type { RelayProbe, RelayTrust } from './relay-probe.ts'
+import type { UsedQuotas, UsedUpQuota } from './relay-quota-messages.ts'
 import type { RelayLoad } from './splice-messages.ts'
 import type { RelayStatus } from './types.ts'
 
@@ -18,6 +19,10 @@ export interface RelayLookComponents {
   probe: RelayProbe['probe']
   /** How full it is; undefined when it does not tell. */
   askLoad: (relayPeerId: string, signal: AbortSignal) => Promise<RelayLoad | undefined>
+  /** Asks again what it speaks, if nobody knows yet. */
+  identify?: (connection: Connection, signal: AbortSignal) => Promise<void>
+  /** Which of our quotas are used up there; undefined when it does not tell. */
+  askQuota?: (relayPeerId: string, signal: AbortSignal) => Promise<UsedQuotas | undefined>
   /** In [0, 1). */
   random: () => number
 }
@@ -29,12 +34,16 @@ export interface SeenRelay {
   readonly trust: RelayTrust
   /** When it was found lying. */
   lyingSinceMs: number
+  /** Why it forwards nothing for us now although it holds our reservation; `untilMs` monotonic. */
+  usedUp: { quota: string, untilMs: number, words: string } | undefined
 }
 
 /** What the owner of the record does about it. */
 export interface RelayLookEvents<Seen extends SeenRelay> {
   /** It says that it stops. */
   onDrains: (item: Seen) => void
+  /** What it says of our quota of circuits; undefined: it forwards, or has no such reason. */
+  onUsedUp: (item: Seen, quota: UsedUpQuota | undefined) => void
   /** A probe is over: the state may be another one. */
   onProbed: (item: Seen) => void
   /** A round is over: the choice may be another one. */
@@ -58,7 +67,12 @@ export function createRelayLook<Seen extends SeenRelay> (components: RelayLookCo
     const before = item.status.rttMs
     item.status = { ...item.status, rttMs: Math.round(10 * (before === undefined ? rttMs : before * 0.7 + rttMs * 0.3)) / 10 }
     try {
-      const load = await components.askLoad(item.relay.peerId, signal)
+      let load = await components.askLoad(item.relay.peerId, signal)
+      if (load === undefined && components.identify !== undefined) {
+        // it may tell and offer more than is known: what it said of itself came too late when it was busy
+        await components.identify(connection, signal)
+        load = await components.askLoad(item.relay.peerId, signal)
+      }
       item.status = { ...item.status, loadPermille: load?.permille }
       if (load?.isDraining === true) events.onDrains(item)
     } catch (err) {
@@ -99,6 +113,14 @@ export function createRelayLook<Seen extends SeenRelay> (components: RelayLookCo
     // what a connection that dies meanwhile does not carry says nothing about its relay
     if (connection.status !== 'open') return false
     components.probes.add(1, { result })
+    // a circuit that is refused says nothing about the relay, but perhaps something about our quotas
+    if (result === 'forwards') events.onUsedUp(item, undefined)
+    else if (result === 'unknown') {
+      const used = await components.askQuota?.(item.relay.peerId, deadline.signal)
+      if (connection.status !== 'open') return false
+      // no answer is no news
+      if (used !== undefined) events.onUsedUp(item, used.circuits)
+    }
     if (item.trust.note(result)) {
       item.lyingSinceMs = clock.monotonicMs()
       log.warn(item.trust.lie === undefined ? 'the relay forwards again' : 'the relay does not forward, it is avoided', { relay: item.relay.peerId, reason: item.trust.lie })

@@ -4,6 +4,8 @@ import { backoffMs, LIMITS } from '../base/index.ts'
 import type { RelayAddress } from './relay-address.ts'
 import type { RelayFacts } from './relay-choice.ts'
 import type { RelayFailure } from './relay-plan.ts'
+import { describeQuota } from './relay-quota.ts'
+import type { UsedUpQuota } from './relay-quota-messages.ts'
 import { createRelayTrust } from './relay-probe.ts'
 import type { SeenRelay } from './relay-supervisor-look.ts'
 import type { RelayStatus } from './types.ts'
@@ -13,6 +15,9 @@ export const DRAINING = 'the relay is about to stop'
 
 /** The reason of a relay that stands by: given up of our own accord, another relay is better. */
 export const RELEASED = 'other relays are nearer or less busy; it is taken when one of them is lost'
+
+/** Two times that differ by less are one: a relay tells the rest of the day, which travels for a while. */
+const SAME_TIME_MS = 60_000
 
 /** Losses that are remembered; more make it no worse. */
 const LOSS_COUNT = 8
@@ -55,7 +60,8 @@ export function createKeptRelay (relay: RelayAddress): KeptRelay {
     lostAtMs: [],
     drainsUntilMs: undefined,
     trust: createRelayTrust(),
-    lyingSinceMs: 0
+    lyingSinceMs: 0,
+    usedUp: undefined
   }
 }
 
@@ -70,7 +76,8 @@ export function factsOf (item: KeptRelay, nowMs: number): RelayFacts & { isReser
     rttMs: item.status.rttMs,
     loadPermille: item.status.loadPermille,
     lossCount: item.lostAtMs.filter((atMs) => nowMs - atMs < LIMITS.relayLossMemoryMs).length,
-    isDraining: item.drainsUntilMs !== undefined,
+    // with nothing left to send today it is as good as one that stops
+    isDraining: item.drainsUntilMs !== undefined || isSpent(item, nowMs),
     isLying: item.trust.lie !== undefined
   }
 }
@@ -78,7 +85,25 @@ export function factsOf (item: KeptRelay, nowMs: number): RelayFacts & { isReser
 /** State and reason of a relay that holds a reservation. */
 export function stateWhileReserved (item: KeptRelay): Pick<RelayStatus, 'state' | 'reason'> {
   if (item.trust.lie !== undefined) return { state: 'unreachable', reason: item.trust.lie }
-  return { state: 'reserved', reason: item.drainsUntilMs === undefined ? undefined : DRAINING }
+  return { state: 'reserved', reason: item.drainsUntilMs === undefined ? item.usedUp?.words : DRAINING }
+}
+
+/** Notes what the relay says of our quota of circuits there; undefined: nothing is used up. Times: monotonic and wall clock, ms. */
+export function noteUsedUp (item: KeptRelay, quota: UsedUpQuota | undefined, nowMs: number, wallMs: number): void {
+  if (quota === undefined) {
+    item.usedUp = undefined
+    return
+  }
+  const known = item.usedUp
+  const untilMs = nowMs + quota.retryMs
+  // the same again: its words stay, or each look would be news
+  const words = known?.quota === quota.quota && Math.abs(known.untilMs - untilMs) < SAME_TIME_MS ? known.words : describeQuota(quota, wallMs)
+  item.usedUp = { quota: quota.quota, untilMs, words }
+}
+
+/** True while circuits over it are refused for a long time: what we may send there in a day is used up. */
+export function isSpent (item: KeptRelay, nowMs: number): boolean {
+  return item.usedUp?.quota === 'bytes_per_day' && nowMs < item.usedUp.untilMs
 }
 
 /** The reservation was lost. */

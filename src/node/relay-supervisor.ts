@@ -11,9 +11,10 @@ import type { RelayAddress } from './relay-address.ts'
 import { chooseRelays, dialOrder } from './relay-choice.ts'
 import { explainRelayFailure, relayRetryMs } from './relay-plan.ts'
 import { createRelayTrust } from './relay-probe.ts'
+import type { UsedUpQuota } from './relay-quota-messages.ts'
 import { createRelayLook } from './relay-supervisor-look.ts'
 import type { RelayLookComponents } from './relay-supervisor-look.ts'
-import { createKeptRelay, DRAINING, factsOf, isRefusing, noteDown, noteRefusal, RELEASED, stateWhileMeasured, stateWhileReserved } from './relay-supervisor-record.ts'
+import { createKeptRelay, DRAINING, factsOf, isRefusing, isSpent, noteDown, noteRefusal, noteUsedUp, RELEASED, stateWhileMeasured, stateWhileReserved } from './relay-supervisor-record.ts'
 import type { KeptRelay } from './relay-supervisor-record.ts'
 import type { RelayStatus } from './types.ts'
 
@@ -27,6 +28,8 @@ export interface RelaySupervisorComponents extends RelayLookComponents {
   host: () => Host
   attempts: CounterMetric
   onState: (status: RelayStatus) => void
+  /** The error to show in place of the one with which a reservation failed; see relay-quota.ts. */
+  explainRefusal?: (relayPeerId: string, err: unknown, signal: AbortSignal) => Promise<unknown>
 }
 
 /** The supervisor. `start` does not wait for any relay. */
@@ -38,6 +41,8 @@ export interface RelaySupervisor extends Startable {
   isLeaving: (peerId: string) => boolean
   /** All relays, the one to dial through first at the front. */
   dialOrder: () => RelayAddress[]
+  /** What the relay said of our quota of circuits there. */
+  noteQuota: (peerId: string, usedUp: UsedUpQuota | undefined) => void
   /** The relay said that it ends what is still there after `withinMs`. */
   noteDrain: (peerId: string, withinMs: number) => void
   /** Another network, or an end of sleep: what is down is tried at once, and what turns out to be lost now as well. */
@@ -51,6 +56,7 @@ export function createRelaySupervisor (components: RelaySupervisorComponents, re
   let tasks = createTaskOwner(log)
   const look = createRelayLook<KeptRelay>(components, {
     onDrains: (item) => { drains(item, LIMITS.relayDrainMs) },
+    onUsedUp: (item, quota) => { noteUsedUp(item, quota, clock.monotonicMs(), clock.now()) },
     onProbed: (item) => {
       if (item.drainsUntilMs !== undefined && clock.monotonicMs() > item.drainsUntilMs) item.drainsUntilMs = undefined
       setStatus(item, stateWhileReserved(item))
@@ -61,6 +67,8 @@ export function createRelaySupervisor (components: RelaySupervisorComponents, re
   function setStatus (item: KeptRelay, change: Partial<RelayStatus>): void {
     const before = item.status
     item.status = { ...before, ...change }
+    // what it said of itself before it went is no news of now
+    if (item.status.state === 'unreachable') item.status.loadPermille = undefined
     if (before.state === item.status.state && before.reason === item.status.reason) return
     log.info(`relay ${item.status.state}`, { relay: item.relay.peerId, reason: item.status.reason })
     components.onState(item.status)
@@ -94,6 +102,7 @@ export function createRelaySupervisor (components: RelaySupervisorComponents, re
         const reservedAt = clock.monotonicMs()
         item.health = 'up'
         item.drainsUntilMs = undefined
+        if (!isSpent(item, reservedAt)) item.usedUp = undefined
         setStatus(item, stateWhileReserved(item))
         review()
         const reason = await watch(item, connection, signal)
@@ -206,8 +215,9 @@ export function createRelaySupervisor (components: RelaySupervisorComponents, re
       await connection.close({ signal })
       throw new CarrierError('ERR_LINK_LOST', 'the reservation was lost while it was made')
     } catch (err) {
-      if (!parent.aborted) noteRefusal(item, explainRelayFailure(err), clock.monotonicMs(), components.random)
-      throw err
+      const explained = components.explainRefusal === undefined ? err : await components.explainRefusal(item.relay.peerId, err, signal)
+      if (!parent.aborted) noteRefusal(item, explainRelayFailure(explained), clock.monotonicMs(), components.random)
+      throw explained
     }
   }
 
@@ -267,11 +277,18 @@ export function createRelaySupervisor (components: RelaySupervisorComponents, re
   return {
     statuses: () => supervised.map((item) => item.status),
     isReserved: (peerId) => supervised.some((item) => item.relay.peerId === peerId && item.status.state === 'reserved'),
-    isLeaving: (peerId) => supervised.some((item) => item.relay.peerId === peerId && (item.drainsUntilMs !== undefined || item.trust.lie !== undefined)),
+    isLeaving: (peerId) => supervised.some((item) => item.relay.peerId === peerId && (item.drainsUntilMs !== undefined || item.trust.lie !== undefined || isSpent(item, clock.monotonicMs()))),
     dialOrder: () => dialOrder(supervised.map((item) => factsOf(item, clock.monotonicMs()))).map((facts) => facts.relay),
     noteDrain: (peerId, withinMs) => {
       const item = supervised.find((one) => one.relay.peerId === peerId)
       if (item !== undefined) drains(item, withinMs)
+    },
+    noteQuota: (peerId, usedUp) => {
+      const item = supervised.find((one) => one.relay.peerId === peerId)
+      if (item === undefined) return
+      noteUsedUp(item, usedUp, clock.monotonicMs(), clock.now())
+      if (item.status.state === 'reserved') setStatus(item, stateWhileReserved(item))
+      review()
     },
     networkChanged: () => { for (const item of supervised) networkChanged(item) },
     start: async () => {

@@ -1,7 +1,7 @@
 /** The relay against stock libp2p peers over real sockets. */
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
-import type { Libp2p, Stream } from '@libp2p/interface'
+import type { Connection, Libp2p, Stream } from '@libp2p/interface'
 import { multiaddr } from '@multiformats/multiaddr'
 import { encodeFrame } from '../../src/base/index.ts'
 import { BOOTSTRAP_DEFAULTS, createBootstrap } from '../../src/bootstrap/index.ts'
@@ -198,6 +198,65 @@ describe('a relay with configured limits', () => {
     assert.ok(seconds !== undefined && seconds <= 120 && seconds > 110, `seconds: ${seconds}`)
     assert.ok(bytes !== undefined && bytes <= 5_000_000n && bytes > 4_900_000n, `bytes: ${bytes}`)
   })
+
+  test('stock peers exchange 64 MiB in each direction within limits that both see in the right units: bytes per direction, and seconds', { timeout: 480_000 }, async () => {
+    const { relay, address } = await startRelay({ circuitLimits: { durationSeconds: 600, dataBytes: BigInt(72 * MIB) } })
+    const [office, laptop] = [await startStockPeer({ relays: [address] }), await startStockPeer()]
+    const arrived = Promise.withResolvers<Stream>()
+    await office.handle(ECHO, (stream, connection) => {
+      assertLimits(connection.limits, { seconds: 600, bytes: 72 * MIB })
+      arrived.resolve(stream)
+    }, { runOnLimitedConnection: true })
+    const connection = await dialOverRelay(laptop, address, office)
+    assertLimits(connection.limits, { seconds: 600, bytes: 72 * MIB })
+    const there = await openStream(connection, ECHO)
+    const back = await within('the stream', 30_000, arrived.promise)
+    for (const [from, to] of [[there, back], [back, there]] as const) {
+      const reading = receiveAll(to)
+      const sent = await within('the sender', 120_000, sendRandom(from, 64 * MIB))
+      assert.deepEqual(await within('all bytes', 120_000, reading), { bytes: 64 * MIB, sha256: sent })
+    }
+    // the stock client counts both directions for what it shows
+    assert.equal(connection.limits?.bytes, 0n)
+    assert.equal(connection.status, 'open', 'nothing has ended the circuit')
+    assert.equal(await metric(relay, 'carrier_relay_ended_circuits_total{reason="data-limit"}'), 0)
+
+    // what is announced is in force: the same again is too much for one direction
+    const more = Promise.withResolvers<Stream>()
+    await office.handle('/test/more/1.0.0', (stream) => { more.resolve(stream) }, { runOnLimitedConnection: true })
+    const again = await openStream(connection, '/test/more/1.0.0')
+    const outcome = receiveAll(await within('the second stream', 30_000, more.promise)).then(() => 'clean', () => 'reset')
+    await assert.rejects(within('the second sender', 60_000, sendRandom(again, 64 * MIB)))
+    assert.equal(await within('the end at the reader', 60_000, outcome), 'reset')
+    assert.equal(await metric(relay, 'carrier_relay_ended_circuits_total{reason="data-limit"}'), 1)
+  })
+
+  test('I4: with a limit below what stock peers send, both ends see a reset after that many bytes, never a clean end; the next circuit is a new one', { timeout: 180_000 }, async () => {
+    const { relay, address } = await startRelay({ circuitLimits: { dataBytes: BigInt(16 * MIB) } })
+    const [office, laptop] = [await startStockPeer({ relays: [address] }), await startStockPeer()]
+    let receivedBytes = 0
+    const outcome = Promise.withResolvers<string>()
+    await office.handle(ECHO, (stream) => {
+      stream.addEventListener('message', ({ data }) => { receivedBytes += data.byteLength })
+      receiveAll(stream).then(() => { outcome.resolve('clean') }, () => { outcome.resolve('reset') })
+    }, { runOnLimitedConnection: true })
+    const connection = await dialOverRelay(laptop, address, office)
+    assertLimits(connection.limits, { bytes: 16 * MIB })
+    await assert.rejects(within('the sender', 60_000, sendRandom(await openStream(connection, ECHO), 64 * MIB)))
+    assert.equal(await within('the end at the reader', 60_000, outcome.promise), 'reset')
+    await waitFor('the end of the connection at the caller', () => connection.status !== 'open', { deadlineMs: 30_000 })
+    assert.ok(receivedBytes <= 16 * MIB && receivedBytes >= 8 * MIB, `${receivedBytes} bytes came through`)
+    assert.equal(await metric(relay, 'carrier_relay_ended_circuits_total{reason="data-limit"}'), 1)
+    assertLimits((await dialOverRelay(laptop, address, office)).limits, { bytes: 16 * MIB })
+  })
+
+  /** What a stock peer is shown at the beginning; the handshakes inside the circuit have used a little already. */
+  function assertLimits (limits: Connection['limits'], announced: { seconds?: number, bytes: number }): void {
+    const { seconds, bytes } = limits ?? {}
+    assert.ok(bytes !== undefined && bytes <= BigInt(announced.bytes) && bytes > BigInt(announced.bytes - 100_000), `bytes: ${bytes}`)
+    if (announced.seconds === undefined) assert.equal(seconds, undefined)
+    else assert.ok(seconds !== undefined && seconds <= announced.seconds && seconds > announced.seconds - 60, `seconds: ${seconds}`)
+  }
 
   test('I4: a circuit over its data limit is reset, not ended', async () => {
     const { relay, address } = await startRelay({ circuitLimits: { dataBytes: 300_000n } })

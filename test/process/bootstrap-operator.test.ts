@@ -47,7 +47,9 @@ describe('carrier-bootstrap for operators', () => {
       [`data_dir = "${data}"\n`, 0, /^.*relay\.toml: ok; it serves everybody, listens on /],
       ['[quotas.stranger]\n\nbytes_per_second = "many"\n', 2, /relay\.toml:3: quotas\.stranger\.bytes_per_second: /],
       [`[admission]\nmembers_file = "${list}"\n`, 2, /members\.txt:2: "nobody" is neither a DID/],
-      ['[tls]\ncert_file = "/nowhere/cert.pem"\nkey_file = "/nowhere/key.pem"\n', 2, /\/nowhere\/cert\.pem cannot be read/]
+      ['[tls]\ncert_file = "/nowhere/cert.pem"\nkey_file = "/nowhere/key.pem"\n', 2, /relay\.toml:2: the TLS file \/nowhere\/cert\.pem cannot be read/],
+      ['[admission]\nfriends_file = "/nowhere/friends.txt"\n', 2, /relay\.toml:2: the admission list \/nowhere\/friends\.txt cannot be read/],
+      ['[admission]\n\nmode = "members"\n', 2, /relay\.toml:3: admission\.mode is "members", but nobody is on its list/]
     ]
     writeFileSync(list, '# people\nnobody\n')
     for (const [text, exitCode, expected] of cases) {

@@ -33,6 +33,11 @@ export async function prepareLimitedStockRelay (name: string): Promise<StockRela
   return prepare(name, ['limited'])
 }
 
+/** A stock relay that ends each circuit after this time, however little it carried. */
+export async function prepareBriefStockRelay (name: string, circuitMs: number): Promise<StockRelay> {
+  return prepare(name, ['duration', String(circuitMs)])
+}
+
 async function prepare (name: string, limits: readonly string[]): Promise<StockRelay> {
   const seed = createHash('sha256').update(`stock-relay ${name} ${process.pid}`).digest()
   const peerId = peerIdFromPrivateKey(await generateKeyPairFromSeed('Ed25519', new Uint8Array(seed))).toString()

@@ -81,6 +81,9 @@ splice_copy = "public"
     const next = composeConfig('/other', [parseBootstrapConfig('listen = ["/ip4/127.0.0.1/tcp/9"]\nsplice = "off"\ndrain_seconds = 1\nlog_level = "warn"\n[admission]\nallow = ["12D3KooWK99VoVxNE7XzyBwXEzW7xhK7Gpv85r9F3V3fyKSUKPH5"]\n[relay]\ncircuit_data_bytes = 5\n', 'relay.toml')])
     assert.deepEqual(compareConfigs(old, next), { changed: ['log_level', 'admission', 'quotas', 'drain_seconds', 'relay.circuit_…'], needRestart: ['data_dir', 'listen', 'splice'] })
     assert.deepEqual(compareConfigs(old, old), { changed: [], needRestart: [] })
+    // another line is no other setting
+    const read = (text: string): ReturnType<typeof composeConfig> => composeConfig('data', [parseBootstrapConfig(text, 'relay.toml')])
+    assert.deepEqual(compareConfigs(read('[admission]\nmode = "open"\n[tls]\ncert_file = "c"\nkey_file = "k"\n'), read('# more\n[tls]\ncert_file = "c"\nkey_file = "k"\n[admission]\nmode = "open"\n')), { changed: [], needRestart: [] })
     const merged = mergeConfigs(old, next)
     assert.deepEqual([merged.dataDirectory, merged.listen, merged.drainMs], ['/data', old.listen, 1000])
   })

@@ -20,13 +20,13 @@ test('the files of [tls] are read, for addresses that end with /tls/ws', async (
   writeFileSync(certificateFile, cert)
   writeFileSync(keyFile, key)
   const { tls, listen = [] } = parseBootstrapConfig(`listen = ["${WSS}"]\n[tls]\ncert_file = "${certificateFile}"\nkey_file = "${keyFile}"\n`, 'relay.toml')
-  assert.deepEqual(tls, { certificateFile, keyFile })
+  assert.deepEqual(tls, { certificateFile, keyFile, where: { cert: 'relay.toml:3', key: 'relay.toml:4' } })
   assert.deepEqual(readTls({ tls, listen }), { cert, key })
   assert.equal(readTls({ tls: undefined, listen: ['/ip4/0.0.0.0/tcp/80/ws'] }), undefined)
 
   const other = (await (await createTestAuthority()).issue(['x'])).key
   writeFileSync(keyFile, other)
-  assert.throws(() => readTls({ tls, listen }), { code: 'ERR_CONFIG', message: /cannot be used/ })
+  assert.throws(() => readTls({ tls, listen }), { code: 'ERR_CONFIG', message: /^relay\.toml:3: the certificate .* cannot be used/ })
   assert.throws(() => readTls({ tls: { certificateFile, keyFile: join(directory, 'none') }, listen }), { code: 'ERR_CONFIG', message: /cannot be read/ })
 })
 

@@ -1,0 +1,20 @@
+/**
+ * A relay under every attack in the long form: `node --conditions=carrier-source test/hostile/hostile-main.ts [--rounds 3] [--window 15] [--keys 50] [--only WORD]`.
+ * Prints the table of the operator's guide; ends with 1 when the relay complained or died, or an honest transfer ended.
+ */
+import { cpus } from 'node:os'
+import { parseArgs } from 'node:util'
+import { ATTACKS } from './attacks.ts'
+import { rowOf, runHostile, TABLE_HEAD } from './hostile-scenario.ts'
+
+const { values } = parseArgs({ options: { rounds: { type: 'string', default: '3' }, window: { type: 'string', default: '15' }, keys: { type: 'string', default: '50' }, only: { type: 'string', default: '' } } })
+const attacks = ATTACKS.filter(({ name }) => name.includes(values.only))
+const { results, lostWays, complaints } = await runHostile({ attacks, rounds: Number(values.rounds), windowMs: 1000 * Number(values.window), keysPerSecond: Number(values.keys), report: (line) => { console.error(line) } })
+console.log(`measured on ${cpus().length} × ${cpus()[0]?.model.trim() ?? 'processor'}, Node ${process.version}; ${values.rounds} pairs of runs of ${values.window} s for each attack, medians of the shares
+
+${TABLE_HEAD}
+${results.map(rowOf).join('\n')}`)
+for (const { attack, seen, counted } of results) console.error(JSON.stringify({ attack: attack.name, seen, counted }))
+for (const line of complaints) console.error(`the relay said: ${line}`)
+for (const way of lostWays) console.error(`an honest ${way} ended`)
+process.exit(lostWays.length === 0 && results.every(({ isSound }) => isSound) ? 0 : 1)
