@@ -5,9 +5,10 @@
  * Where `CI` is set, `npm test` ends with the whole matrix of networks; elsewhere one cell of it stands for all.
  * `npm run test:lab -- --repeat N --cells eim-sym,… --loss 0.01 --at-once N`: rounds per cell of the matrix of networks, some
  * cells only (`direct`: those that can be), packets lost, cells at a time; `npm test -- matrix` with the same options is the
- * matrix alone. `npm test -- nemesis --seed N,…` repeats draws of random faults; `npm test -- soak` is the short form of `npm run test:soak`.
+ * matrix alone. `npm test -- nemesis --seed N,…` repeats draws of random faults; `npm test -- soak` is the short form of `npm run test:soak`,
+ * `npm test -- hostile` that of `npm run test:hostile`.
  */
-import { spawn } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import { globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -23,7 +24,10 @@ const counted: Counted[] = []
 const OPTIONS = { repeat: 'CARRIER_LAB_REPEAT', cells: 'CARRIER_LAB_CELLS', loss: 'CARRIER_LAB_LOSS', 'at-once': 'CARRIER_LAB_AT_ONCE', seed: 'CARRIER_NEMESIS_SEED' } as const
 const LAB_FILE_MS = 1_800_000
 const MATRIX_AT_ONCE = 2
+/** What depends on the inside of Node, or on how deep its stack is. */
+const NODE_SENSITIVE_TESTS = ['test/unit/{base,identity,node,session}/**/*.test.ts', 'test/loopback/{splice-copy,splice,link-port,session-migration,carrier,wss}.test.ts']
 const SOAK_FILE_MS = 900_000
+const HOSTILE_FILE_MS = 900_000
 
 const stages: Stage[] = [
   { name: 'types', inDefault: true, run: async () => command(join(tools, 'tsc'), ['--noEmit', '-p', 'tsconfig.json']) },
@@ -37,9 +41,11 @@ const stages: Stage[] = [
   // each cell has namespaces of its own and waits for its lines most of the time
   { name: 'matrix', inDefault: isCi(), run: async () => matrix() },
   { name: 'soak', inDefault: isCi(), run: async () => tests('test/soak/*.test.ts', { concurrency: 1, timeoutMs: SOAK_FILE_MS }) },
+  { name: 'hostile', inDefault: isCi(), run: async () => tests('test/hostile/*.test.ts', { concurrency: 1, timeoutMs: HOSTILE_FILE_MS }) },
   { name: 'nemesis', inDefault: false, run: async () => tests('test/natlab/full-nemesis.test.ts', { concurrency: 1, timeoutMs: labFileMs() }) },
   { name: 'lab', inDefault: false, run: async () => tests('test/natlab/full-*.test.ts', { concurrency: 1, timeoutMs: labFileMs() }) },
   { name: 'deploy', inDefault: isCi(), run: async () => tests('test/deploy/*.test.ts', { concurrency: 1, timeoutMs: 600_000 }) },
+  { name: 'oldest-node', inDefault: isCi(), run: async () => oldestNode() },
   { name: 'faults', inDefault: false, run: async () => tests('test/faults/*.test.ts', { concurrency: 1, timeoutMs: 900_000 }) }
 ]
 
@@ -88,6 +94,17 @@ async function matrix (): Promise<boolean> {
   return tests('test/natlab/full-matrix.test.ts', { concurrency: 1, timeoutMs: labFileMs() })
 }
 
+/** The same code on the oldest Node that package.json allows, as npm has it. */
+async function oldestNode (): Promise<boolean> {
+  const { engines } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { engines: { node: string } }
+  const major = /\d+/.exec(engines.node)?.[0] ?? ''
+  const node = execFileSync('npm', ['exec', '--yes', `--package=node-${process.platform}-${process.arch}@${major}`, '-c', 'command -v node'], { cwd: tmpdir(), encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim()
+  const version = execFileSync(node, ['--version'], { encoding: 'utf8' }).trim()
+  console.log(`Node ${version}`)
+  if (!version.startsWith(`v${major}.`)) return false
+  return tests(NODE_SENSITIVE_TESTS, { concurrency: 2, timeoutMs: 300_000, node })
+}
+
 function isCi (): boolean {
   return !['', '0', 'false'].includes(process.env['CI'] ?? '')
 }
@@ -110,16 +127,16 @@ function summarize (failures: string[]): number {
   return failures.length === 0 ? 0 : 1
 }
 
-async function tests (pattern: string, options: { concurrency: number, timeoutMs: number }): Promise<boolean> {
+async function tests (pattern: string | string[], options: { concurrency: number, timeoutMs: number, node?: string }): Promise<boolean> {
   const files = globSync(pattern, { cwd: root }).sort()
   if (files.length === 0) {
-    console.log(`no test file matches ${pattern}`)
+    console.log(`no test file matches ${String(pattern)}`)
     return false
   }
   const directory = mkdtempSync(join(tmpdir(), 'carrier-test-'))
   const resultFile = join(directory, 'results.jsonl')
   try {
-    const isGood = await command(process.execPath, [
+    const isGood = await command(options.node ?? process.execPath, [
       '--conditions=carrier-source', '--test', `--test-concurrency=${options.concurrency}`, `--test-timeout=${options.timeoutMs}`,
       '--test-reporter=spec', '--test-reporter-destination=stdout',
       '--test-reporter=./test/support/count-reporter.ts', `--test-reporter-destination=${resultFile}`,
