@@ -67,6 +67,8 @@ export interface WayReport {
   link: string | undefined
   path: Path | undefined
   relayPeerId: string | undefined
+  /** False when that relay is the friend's and not one of ours; undefined without a relay. */
+  isRelayListed: boolean | undefined
   rttMs: number | undefined
   /** Why there is no session; undefined when there is one. */
   offlineReason: string | undefined

@@ -15,7 +15,7 @@ import { createFriends, createRelayRecords, FRIENDS_MIGRATIONS } from './friends
 import type { Friend, Friends, RelayRecords } from './friends/index.ts'
 import { ADDRESS_MIGRATIONS, CLOCK_MIGRATIONS, createAddressBook, createClockGuard, openKeystore } from './identity/index.ts'
 import type { Did } from './identity/index.ts'
-import { ADDRESS_STORE_MIGRATIONS, createAddressStore, createNode } from './node/index.ts'
+import { ADDRESS_STORE_MIGRATIONS, createAddressStore, createNode, createSessionProver } from './node/index.ts'
 import { createPresence, createSessionManager, createStandingSessions } from './session/index.ts'
 import { BUILD_DATE, VERSION } from './version.ts'
 
@@ -91,7 +91,8 @@ async function build (init: CarrierInit, releaseLock: () => void): Promise<Carri
     late.friends = friends
     const relayRecords = createRelayRecords({ database, identity, addresses, node, friends, clock: trustedClock, random, log: log.child('carrier:friends'), metrics })
     late.relayRecords = relayRecords
-    const sessions = createSessionManager({ node, identity, clock, log: log.child('carrier:session'), metrics, random }, { keepalive: init.keepalive, ...(init.resumeWindowMs === undefined ? {} : { resumeWindowMs: init.resumeWindowMs }) })
+    const prover = createSessionProver({ identity, clock: trustedClock, levelOf: (device) => friends.levelOf(device) })
+    const sessions = createSessionManager({ node, identity, clock, log: log.child('carrier:session'), metrics, random, prover }, { keepalive: init.keepalive, ...(init.resumeWindowMs === undefined ? {} : { resumeWindowMs: init.resumeWindowMs }) })
     const standing = createStandingSessions({ sessions, node, clock, random, log: log.child('carrier:session') }, {
       friends: () => friends.list().filter((friend) => friend.state === 'friend').flatMap((friend) => friend.devices)
     })

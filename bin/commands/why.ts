@@ -29,7 +29,7 @@ function describe (report: MethodOutput<'friend.why'>): string {
 }
 
 function onlineLine (report: MethodOutput<'friend.why'>): string {
-  const relay = report.relayPeerId === undefined ? '' : ` through ${safeText(report.relayPeerId)}`
+  const relay = report.relayPeerId === undefined ? '' : ` through ${report.isRelayListed === false ? `a relay that only ${safeText(report.label)} lists, ` : ''}${safeText(report.relayPeerId)}`
   const time = report.rttMs === undefined ? '' : `, ${formatMs(report.rttMs)}`
   return `${safeText(report.label)}: ${report.path ?? ''}${relay}, link: ${safeText(report.link ?? '')}${time}`
 }

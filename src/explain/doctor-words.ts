@@ -94,7 +94,7 @@ export function judgeRelay (relay: RelayStatus, isAnotherReserved: boolean): Fin
   const time = relay.rttMs === undefined ? '' : `, ${formatMs(relay.rttMs)} there and back`
   if (relay.state === 'standby') return { result: 'ok', text: `on stand-by, others are better${time}` }
   if (relay.state === 'reserved') {
-    return relay.reason === undefined ? { result: 'ok', text: `reserved${time}` } : { result: 'warn', text: `reserved${time}, but not for long: ${relay.reason}`, advice: 'nothing: another relay takes over by itself, if one is named' }
+    return relay.reason === undefined ? { result: 'ok', text: `reserved${time}` } : { result: 'warn', text: `reserved${time}, but ${relay.reason}`, advice: 'nothing: another relay takes over by itself, if one is named' }
   }
   const reason = relay.reason ?? 'no answer yet'
   if (relay.state === 'connecting') return { result: 'warn', text: `is being connected: ${reason}`, advice: 'look again in some seconds' }

@@ -36,10 +36,11 @@ export async function reportWay (components: WayReportComponents, to: string, op
     await session.ping({ signal: deadline.signal })
   } catch (err) {
     options.signal?.throwIfAborted()
-    const nowhere = { link: undefined, path: undefined, relayPeerId: undefined, rttMs: undefined, reasons: [], service: undefined }
+    const nowhere = { link: undefined, path: undefined, relayPeerId: undefined, isRelayListed: undefined, rttMs: undefined, reasons: [], service: undefined }
     return { ...facts, presence: 'offline', ...nowhere, offlineReason: errorMessage(err), advice: offlineAdvice(friend.label, errorCode(err), components.relays()) }
   }
   const reasons = sessions.explain(session.peer.device)
+  const { relayPeerId } = session
   const offered = service === undefined ? undefined : await offeredServices(components, who, options.signal)
   const found = service === undefined || offered === undefined ? undefined : { name: service, isOffered: offered.includes(service) }
   return {
@@ -47,7 +48,8 @@ export async function reportWay (components: WayReportComponents, to: string, op
     presence: 'online',
     link: session.link,
     path: session.path,
-    relayPeerId: session.relayPeerId,
+    relayPeerId,
+    isRelayListed: relayPeerId === undefined ? undefined : components.relays().some((relay) => relay.peerId === relayPeerId),
     rttMs: session.rttMs,
     offlineReason: undefined,
     reasons,
@@ -71,8 +73,9 @@ async function offeredServices ({ forwarding, clock }: WayReportComponents, who:
 export function offlineAdvice (label: string, code: string, relays: readonly RelayStatus[]): string[] {
   if (relays.length === 0) return ['name a relay that you share with the friend: carrier up --relay MULTIADDR']
   if (relays.every((relay) => relay.state !== 'reserved')) return ['none of your relays answers, so nobody can be reached: look at "carrier status" and at your own connection']
+  if (code === 'ERR_QUOTA') return ['wait until the quota is free again, or name another relay that both sides use: carrier up --relay MULTIADDR']
   if (code === 'ERR_NOT_AVAILABLE') return [`ask ${label} whether you are still friends`]
-  return [`ask ${label} whether Carrier runs there ("carrier status") and at which relays: both sides need one in common`]
+  return [`ask ${label} whether Carrier runs there ("carrier status") and at which relays: both sides need one in common, or relays that list each other`]
 }
 
 /** What a person can change about the path. */

@@ -41,6 +41,8 @@ export interface DialerComponents {
   pool: Pick<RelayHintPool, 'borrow'>
   /** The relay with an IP address that may be dialled. @throws CarrierError ERR_PEER_OFFLINE */
   resolveRelay: (relay: RelayAddress) => Promise<RelayAddress>
+  /** The error to show in place of the one with which a circuit over a relay failed; see relay-quota.ts. */
+  explainCircuit?: (relayPeerId: string, err: unknown, signal: AbortSignal) => Promise<unknown>
   dials: CounterMetric
 }
 
@@ -85,7 +87,7 @@ export function createDialer (components: DialerComponents, init: { relays: read
     } catch (err) {
       components.dials.add(1, { result: 'failed' })
       log.debug('dial failed', { device, err })
-      throw new CarrierError('ERR_PEER_OFFLINE', explainDialFailure(err, plan), { cause: err })
+      throw dialError(err, plan)
     }
   }
 
@@ -117,11 +119,19 @@ export function createDialer (components: DialerComponents, init: { relays: read
     }
   }
 
+  async function openConnection (candidate: DialCandidate, signal: AbortSignal): Promise<Connection> {
+    try {
+      if (candidate.via === 'borrowed') return await dialBorrowed(candidate.relay, candidate.address.getComponents().at(-1)?.value ?? '', signal)
+      return await components.host().dialAddress(candidate.address, signal)
+    } catch (err) {
+      const relayPeerId = candidate.via === 'direct' ? undefined : candidate.address.getComponents().find(({ name }) => name === 'p2p')?.value
+      throw relayPeerId === undefined || components.explainCircuit === undefined ? err : await components.explainCircuit(relayPeerId, err, signal)
+    }
+  }
+
   /** The winner of the race is the first that also passed auth. */
   async function tryCandidate (candidate: DialCandidate, signal: AbortSignal): Promise<AuthenticatedConnection> {
-    const connection = candidate.via === 'borrowed'
-      ? await dialBorrowed(candidate.relay, candidate.address.getComponents().at(-1)?.value ?? '', signal)
-      : await components.host().dialAddress(candidate.address, signal)
+    const connection = await openConnection(candidate, signal)
     try {
       return await components.gate.passed(connection, signal)
     } catch (err) {
@@ -150,6 +160,14 @@ const LOOK_UP_AFTER = 1
 
 /** And when a valid record does: one direct address, one relay of ours, one of theirs. */
 const LOOK_UP_AFTER_FRESH = 3
+
+/** ERR_PEER_OFFLINE, or ERR_QUOTA when a quota of ours stood in every way over a relay; what is known of that quota is in `detail`. Pure. */
+export function dialError (err: unknown, plan: readonly DialCandidate[]): CarrierError {
+  const overQuota = flatten(err).filter((one): one is CarrierError => one instanceof CarrierError && one.code === 'ERR_QUOTA')
+  const relayCount = plan.filter((candidate) => candidate.via !== 'direct').length
+  const detail = overQuota[0]?.detail
+  return new CarrierError(overQuota.length > 0 && overQuota.length >= relayCount ? 'ERR_QUOTA' : 'ERR_PEER_OFFLINE', explainDialFailure(err, plan), { cause: err, ...(detail === undefined ? {} : { detail }) })
+}
 
 /** One sentence: why every way failed, and what that means. Pure. */
 export function explainDialFailure (err: unknown, plan: readonly DialCandidate[]): string {

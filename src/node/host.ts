@@ -12,6 +12,8 @@ export interface Host {
   libp2p: Libp2p
   /** Connects to exactly this address, past libp2p's dial queue, which would go through addresses one after the other. */
   dialAddress: (address: Multiaddr, signal: AbortSignal) => Promise<Connection>
+  /** Asks the other end again what it speaks; libp2p does it once per connection, and an answer that is late then is never asked for again. */
+  identify: (connection: Connection, signal: AbortSignal) => Promise<void>
   /** A listener for circuits; the caller closes it. */
   createCircuitListener: () => Listener
   /** A listener for TCP connections; the caller closes it. Not libp2p's own list of listeners: what is in there cannot be changed later. */
@@ -37,6 +39,7 @@ export async function createHost (init: Libp2pConfigInit): Promise<Host> {
   return {
     libp2p,
     dialAddress,
+    identify: async (connection, signal) => { await libp2p.services.identify.identify(connection, { signal }) },
     createCircuitListener: () => transportFor('/p2p-circuit').createListener({ upgrader: internals.upgrader }),
     createTcpListener: () => transportFor('/ip4/127.0.0.1/tcp/0').createListener({ upgrader: internals.upgrader })
   }

@@ -1,7 +1,7 @@
 /** The network host of one device: reachable through its relays, visible to nobody else, authenticated in both directions. */
 import { randomBytes } from 'node:crypto'
 import { networkInterfaces } from 'node:os'
-import type { PeerId } from '@libp2p/interface'
+import type { Connection, PeerId } from '@libp2p/interface'
 import { peerIdFromString } from '@libp2p/peer-id'
 import { CarrierError, createEmitter, createTaskOwner, errorMessage, LIMITS, toHex } from '../base/index.ts'
 import type { Clock, KeepaliveMode, Logger, Metrics, TaskOwner } from '../base/index.ts'
@@ -40,6 +40,7 @@ import { createRelayEndpoints } from './relay-endpoints.ts'
 import { createRelayHintParts } from './relay-hints-parts.ts'
 import type { RelayRecordBook } from './relay-hints-source.ts'
 import { createRelayProbe } from './relay-probe.ts'
+import { createRelayQuota } from './relay-quota.ts'
 import { createRelaySupervisor } from './relay-supervisor.ts'
 import { createSecureChannel } from './secure-channel.ts'
 import { createSpliceClient } from './splice-client.ts'
@@ -192,6 +193,16 @@ export function createNode (components: NodeComponents, init: NodeInit): Node {
 
   const desk = createConnectionDesk({ clock, peers, levelOf, limits, gate, onRefused, abortStreams: door.abortAll })
 
+  /** Connections whose other end has said what it speaks. */
+  const identified = new WeakSet<Connection>()
+  const relayQuota = createRelayQuota({
+    libp2p: () => host().libp2p,
+    clock,
+    log,
+    tasks: () => tasks,
+    isRelay: (peerId) => isListed(peerId) || friendRelays.pool.isBorrowed(peerId),
+    onCircuits: (relayPeerId, usedUp) => { supervisor.noteQuota(relayPeerId, usedUp) }
+  })
   const relayProbe = createRelayProbe(host)
   const supervisor = createRelaySupervisor({
     host,
@@ -201,6 +212,9 @@ export function createNode (components: NodeComponents, init: NodeInit): Node {
     probes: metrics.relayProbes,
     probe: relayProbe.probe,
     askLoad: splices.askLoad,
+    identify: async (connection, signal) => { if (!identified.has(connection)) await host().identify(connection, signal) },
+    askQuota: relayQuota.ask,
+    explainRefusal: async (relayPeerId, err, signal) => relayQuota.explain(relayPeerId, 'reservations', err, signal),
     ping: async (connection, signal) => pingConnection(clock, connection, signal),
     random: Math.random,
     onState: (status) => { emitter.emit('relay:state', status) }
@@ -246,6 +260,7 @@ export function createNode (components: NodeComponents, init: NodeInit): Node {
     hints: friendRelays.hints,
     pool: friendRelays.pool,
     resolveRelay: friendRelays.resolveRelay,
+    explainCircuit: async (relayPeerId, err, signal) => relayQuota.explain(relayPeerId, 'circuits', err, signal),
     dials: metrics.dials
   }, { relays, mayUseLan: true, mayUseLoopback: init.loopback === true })
 
@@ -398,7 +413,10 @@ export function createNode (components: NodeComponents, init: NodeInit): Node {
       const { libp2p } = made
       running = { host: made, muxers }
       libp2p.addEventListener('connection:open', (event) => { desk.opened(event.detail) })
-      libp2p.addEventListener('peer:identify', (event) => { splices.noteProtocols(event.detail.peerId, event.detail.protocols) })
+      libp2p.addEventListener('peer:identify', (event) => {
+        identified.add(event.detail.connection)
+        splices.noteProtocols(event.detail.peerId, event.detail.protocols)
+      })
       libp2p.addEventListener('connection:close', (event) => {
         desk.closed(event.detail)
         const device = peers.deviceOf(event.detail.remotePeer)

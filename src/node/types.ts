@@ -67,10 +67,10 @@ export interface PunchPort {
   /** Where relays saw the port. */
   readonly observed: readonly HostAndPort[]
   /**
-   * Tries the friend's candidates, in a random rhythm of about two round trips, until the signal fires or the time is over; every socket that is connected goes to
+   * Tries the friend's candidates, LIMITS.punchSynCount times each, until the signal fires; every socket that is connected goes to
    * `onSocket`, which owns it. Resolves when no more will come.
    */
-  connect: (offered: readonly HostAndPort[], rttMs: number, onSocket: OnPunched, signal: AbortSignal) => Promise<void>
+  connect: (offered: readonly HostAndPort[], onSocket: OnPunched, signal: AbortSignal) => Promise<void>
   /** Ends what is still under way. Idempotent. */
   close: () => void
 }
@@ -88,7 +88,7 @@ export interface RelayStatus {
   loadPermille: number | undefined
   /** It is one of the LIMITS.relayReservedCount best, on which a reservation is kept. */
   isChosen: boolean
-  /** Why it is not reserved, or will not be for long, in plain words. */
+  /** Why it is not reserved, will not be for long, or forwards nothing for us now, in plain words. */
   reason: string | undefined
 }
 

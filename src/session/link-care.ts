@@ -23,12 +23,14 @@ export interface LinkCare {
   /** Failures in a row and when the next attempt may be, for each way. */
   readonly delays: Map<Way, { failureCount: number, notBeforeMs: number }>
   punchWorkedAtMs: number | undefined
+  /** Fires when the session ends: what is being opened for it ends too. */
+  readonly ended: AbortController
   quickLossCount: number
 }
 
 /** A record without history. */
 export function createLinkCare (): LinkCare {
-  return { timer: undefined, dueMs: 0, opening: new Set(), joining: new Set(), inUseAtMs: undefined, leavingSinceMs: undefined, lastFailure: {}, delays: new Map(), punchWorkedAtMs: undefined, quickLossCount: 0 }
+  return { timer: undefined, dueMs: 0, opening: new Set(), joining: new Set(), inUseAtMs: undefined, leavingSinceMs: undefined, lastFailure: {}, delays: new Map(), punchWorkedAtMs: undefined, quickLossCount: 0, ended: new AbortController() }
 }
 
 /** When the way may be tried, monotonic milliseconds. */

@@ -5,8 +5,8 @@ import type { LinkKind } from './types.ts'
 /** What a link is, as far as it matters here. */
 export interface LinkFacts { readonly kind: LinkKind, readonly relayPeerId: string | undefined }
 
-/** One of the session's links. */
-export interface HeldLink { readonly link: LinkFacts }
+/** One of the session's links. `wear`: how much its keys have served, of what they may; 0 when absent. */
+export interface HeldLink { readonly link: LinkFacts, readonly wear?: number }
 
 /** What decides. */
 export interface LinkChoiceFacts<Held extends HeldLink> {
@@ -27,6 +27,19 @@ export type LinkWay = 'stream' | 'spare' | 'dial' | 'splice'
 const RANK: Readonly<Record<LinkKind, number>> = { stream: 1, splice: 2, direct: 3 }
 /** Whatever it is, a link that stays is better. */
 const LEAVING_RANK = -3
+/** A fresh link of the same kind is better than one whose keys have served their time; at twice as many bytes any other one is. */
+const WORN_RANK = -0.5
+/** From here on a fresh link may join beside it: the other end may count a little faster. */
+const AGEING = 0.75
+
+function wearOf (held: HeldLink): number {
+  return held.wear ?? 0
+}
+
+/** True when the keys of the link serve for a good while yet: another one like it is of no use. */
+export function servesOn (held: HeldLink): boolean {
+  return wearOf(held) < AGEING
+}
 
 /** True when the link runs over a relay that is leaving. */
 export function isLeavingLink ({ link }: HeldLink, isLeaving: LinkChoiceFacts<HeldLink>['isLeaving']): boolean {
@@ -35,7 +48,7 @@ export function isLeavingLink ({ link }: HeldLink, isLeaving: LinkChoiceFacts<He
 
 /** The link that should carry the session; the one in use unless another one is better. */
 export function bestLink<Held extends HeldLink> ({ links, sending, isIdle, isLeaving }: LinkChoiceFacts<Held>): Held {
-  const rank = (held: Held): number => (isIdle && held.link.kind === 'stream' ? RANK.direct + 1 : RANK[held.link.kind]) + (isLeavingLink(held, isLeaving) ? LEAVING_RANK : 0)
+  const rank = (held: Held): number => (isIdle && held.link.kind === 'stream' ? RANK.direct + 1 : RANK[held.link.kind]) + (isLeavingLink(held, isLeaving) || wearOf(held) >= 2 ? LEAVING_RANK : wearOf(held) >= 1 ? WORN_RANK : 0)
   let best = sending
   for (const held of links) if (rank(held) > rank(best)) best = held
   // an idle session without a stream that stays has nothing to go back to
@@ -57,7 +70,7 @@ export function uselessLinks<Held extends HeldLink> ({ links, sending, isIdle, i
 
 /** True when one more link like this is of no use beside those that there are: the same kind over the same relay, or too many. */
 export function isSecondLink (links: readonly HeldLink[], link: LinkFacts): boolean {
-  const alike = links.filter((held) => held.link.kind === link.kind)
+  const alike = links.filter((held) => held.link.kind === link.kind && servesOn(held))
   return alike.length >= LIMITS.sessionLinksPerKindCount || alike.some((held) => held.link.relayPeerId === link.relayPeerId)
 }
 
@@ -84,9 +97,11 @@ export function nextWays<Held extends HeldLink> (facts: NextLinkFacts<Held>): Li
   if (!isInUse) return ways
   // the stream comes first: without it the loss of the link in use takes the whole way of a dial
   if (isController && !links.some(({ link }) => link.kind === 'stream')) ways.push('stream')
-  if (!staying.some(({ link }) => link.kind === 'direct')) {
+  const has = (kind: LinkKind, maxWear: number): boolean => staying.some((held) => held.link.kind === kind && wearOf(held) < maxWear)
+  if (!has('direct', 1)) {
     if (facts.mayDial) ways.push('dial')
-    if (isController && !staying.some(({ link }) => link.kind === 'splice') && spliceRelay(facts) !== undefined) ways.push('splice')
+    // what is worn serves until there is another direct one
+    if (isController && !has('direct', 2) && !has('splice', 1) && spliceRelay(facts) !== undefined) ways.push('splice')
   }
   if (isController && facts.hasChannels && !ways.includes('spare') && lacksSpare(facts)) ways.push('spare')
   return ways

@@ -34,8 +34,8 @@ export interface LinkGuestsInit {
 export interface LinkGuests {
   /** Whether a link like this would be of use to the session with the device, and there is room for its handshake. */
   mayJoin: (device: Did, link: LinkFacts) => boolean
-  /** Owns the socket. */
-  receive: (socket: Socket, device: Did, way: SocketWay) => void
+  /** Owns the socket. Resolves when TLS has ended: true when the device has proven its key on it. */
+  receive: (socket: Socket, device: Did, way: SocketWay) => Promise<boolean>
 }
 
 /** Creates it. */
@@ -53,13 +53,14 @@ export function createLinkGuests (components: LinkGuestsComponents, init: LinkGu
 
   return {
     mayJoin,
-    receive: (socket, device, way) => {
+    receive: async (socket, device, way) => {
       if (!mayJoin(device, way) || pendingCount >= LIMITS.linkHandshakeCount || tasks.signal.aborted) {
         socket.destroy()
-        return
+        return false
       }
       pendingCount++
       pending.set(device, (pending.get(device) ?? 0) + 1)
+      const { promise, resolve } = Promise.withResolvers<boolean>()
       const before = init.sessionWith(device)
       tasks.run('take a link', async (signal) => {
         try {
@@ -68,6 +69,7 @@ export function createLinkGuests (components: LinkGuestsComponents, init: LinkGu
           const session = init.sessionWith(device)
           if (session === undefined || session !== before) link.abort(new CarrierError('ERR_CLOSED', 'the session ended meanwhile'))
           else init.offer(link, peerOfLink(session, link))
+          resolve(true)
         } catch (err) {
           metrics.linkFailures.add(1, { link: way.kind, code: errorCode(err) ?? 'ERR_INTERNAL' })
           log.debug('a link of the other side did not come about', { device, link: way.kind, code: errorCode(err), reason: errorMessage(err) })
@@ -76,8 +78,10 @@ export function createLinkGuests (components: LinkGuestsComponents, init: LinkGu
           const count = pending.get(device) ?? 1
           if (count > 1) pending.set(device, count - 1)
           else pending.delete(device)
+          resolve(false)
         }
       })
+      return promise
     }
   }
 }

@@ -5,7 +5,7 @@
 import { abortable, CarrierError, errorCode, errorMessage, LIMITS, startDeadline, toCarrierError } from '../base/index.ts'
 import type { Clock, Logger, TaskOwner } from '../base/index.ts'
 import type { Did } from '../identity/index.ts'
-import type { Peer } from '../node/index.ts'
+import type { CarrierNode, Peer } from '../node/index.ts'
 import { createLinkCare, forgetFailures, noteFailure, notBeforeMs, noteSuccess } from './link-care.ts'
 import type { LinkCare, Way } from './link-care.ts'
 import { avoidedRelays, bestLink, isLeavingLink, nextWays, spliceRelay, uselessLinks } from './link-choice.ts'
@@ -22,7 +22,8 @@ import type { LinkKind, PathReason } from './types.ts'
 
 /** Collaborators of the keeper. */
 export interface LinkKeeperComponents {
-  node: LinkNode
+  /** Without `on` nothing is made ready before it is needed. */
+  node: LinkNode & Partial<Pick<CarrierNode, 'on'>>
   opener: LinkOpener
   clock: Clock
   log: Logger
@@ -43,6 +44,8 @@ export interface LinkKeeperInit extends Omit<LinkGuestsInit, 'offer'> {
 export interface LinkKeeper {
   /** Something about the session changed: look again what it should have. */
   review: (session: LiveSession) => void
+  /** A session with this friend most likely comes up: both ends hear of it some round trips before it is there. */
+  expect: (peer: Peer) => void
   /** A channel was opened: `review`, but not for each of many. */
   used: (session: LiveSession) => void
   /** Why no better link carries the session. */
@@ -69,14 +72,17 @@ export function createLinkKeeper (components: LinkKeeperComponents, init: LinkKe
 
   node.handleSplices({
     admits: (device, relayPeerId) => guests.mayJoin(device, { kind: 'splice', relayPeerId }),
-    onSocket: (socket, device, relayPeerId) => { guests.receive(socket, device, { kind: 'splice', path: 'spliced', relayPeerId }) }
+    onSocket: (socket, device, relayPeerId) => { void guests.receive(socket, device, { kind: 'splice', path: 'spliced', relayPeerId }) }
   })
-  node.handleLinkSockets((socket, device, path) => { guests.receive(socket, device, { kind: 'direct', path, relayPeerId: undefined }) })
+  node.handleLinkSockets((socket, device, path) => { void guests.receive(socket, device, { kind: 'direct', path, relayPeerId: undefined }) })
 
   const punch = createLinkPunch({ node, opener, clock, log, tasks, receive: guests.receive })
 
+  node.on?.('peer:authenticated', ({ peer }) => { expect(peer) })
+
   return {
     review,
+    expect,
     punchAsked: punch.asked,
     explain,
     relaysChanged: () => {
@@ -86,6 +92,7 @@ export function createLinkKeeper (components: LinkKeeperComponents, init: LinkKe
       }
     },
     networkChanged: () => {
+      punch.clear()
       for (const [session, care] of cares) {
         forgetFailures(care)
         review(session)
@@ -93,13 +100,21 @@ export function createLinkKeeper (components: LinkKeeperComponents, init: LinkKe
     },
     used,
     forget: (session) => {
-      cares.get(session)?.timer?.cancel()
+      const care = cares.get(session)
+      care?.timer?.cancel()
+      care?.ended.abort(new CarrierError('ERR_CLOSED', 'the session ended meanwhile'))
       cares.delete(session)
+      punch.forget(session)
     },
     stop: () => {
       for (const care of cares.values()) care.timer?.cancel()
       cares.clear()
     }
+  }
+
+  function expect (peer: Peer): void {
+    const isComing = init.sessionWith(peer.device)?.state !== 'live'
+    if (isComing && peer.level === 'friend' && peer.path === 'relayed') punch.makeReady(peer.device)
   }
 
   function used (session: LiveSession): void {
@@ -203,7 +218,7 @@ export function createLinkKeeper (components: LinkKeeperComponents, init: LinkKe
     care.opening.add(way)
     tasks.run('open a link', async (signal) => {
       try {
-        using deadline = startDeadline(clock, LIMITS.linkOpenTimeoutMs, 'the link could not be opened in time', signal)
+        using deadline = startDeadline(clock, LIMITS.linkOpenTimeoutMs, 'the link could not be opened in time', AbortSignal.any([signal, care.ended.signal]))
         const { link, peer } = await opening.run(deadline.signal)
         await join(session, care, { link, peer }, deadline.signal)
         noteSuccess(care, way, clock.monotonicMs())
@@ -278,7 +293,7 @@ export function createLinkKeeper (components: LinkKeeperComponents, init: LinkKe
 
   /** Where one end can be dialled, and that works, nobody has to punch. */
   function mayPunch (session: LiveSession, care: LinkCare): boolean {
-    const hasDirect = session.links.all().some((one) => one.link.kind === 'direct')
+    const hasDirect = session.links.all().some((one) => one.link.kind === 'direct' && one.wear < 1)
     const isDialled = mayDial(session) && care.lastFailure.dial === undefined
     return !hasDirect && !isDialled && session.isController && session.features.has('punch') && node.canPunch()
   }

@@ -4,7 +4,8 @@ import { abortable, backoffMs, CarrierError, createEmitter, createTaskOwner, LIM
 import type { Clock, KeepaliveMode, Logger, Metrics } from '../base/index.ts'
 import { publicKeyFromDid } from '../identity/index.ts'
 import type { Did, Identity } from '../identity/index.ts'
-import type { CarrierNode, Peer, PeerStream, RelayStatus } from '../node/index.ts'
+import type { CarrierNode, Peer, PeerStream, RelayStatus, SessionProver } from '../node/index.ts'
+import type { KeyLimits } from './attached-link.ts'
 import { firstPlacesBytes } from './credit-ledger.ts'
 import { CreditPool } from './credit-pool.ts'
 import { FEATURES, OWN_LIMITS } from './hello.ts'
@@ -33,6 +34,8 @@ export interface SessionManagerComponents {
   metrics: Metrics
   /** In [0, 1). */
   random: () => number
+  /** Proves both ends inside of sessions; without it that is not offered. */
+  prover?: SessionProver | undefined
 }
 
 /** What can be set. */
@@ -43,6 +46,8 @@ export interface SessionManagerInit {
   resumeWindowMs?: number
   /** How soon a silent link is noticed; `normal` when absent. */
   keepalive?: KeepaliveMode | undefined
+  /** How long the keys of a TLS link serve; LIMITS.linkKeyBytes and linkKeyAgeMs when absent. */
+  keyLimits?: KeyLimits | undefined
 }
 
 /** The link of a session, one that replaces it, and as many that crossed ours. */
@@ -74,7 +79,7 @@ export function createSessionManager (components: SessionManagerComponents, init
     }
   })
   const resumeWindowMs = init.resumeWindowMs ?? LIMITS.sessionResumeWindowMs
-  const features: readonly Feature[] = resumeWindowMs === 0 ? [] : FEATURES
+  const features: readonly Feature[] = resumeWindowMs === 0 ? [] : FEATURES.filter((name) => name !== 'auth' || components.prover !== undefined)
   let state: 'new' | 'running' | 'stopped' = 'new'
   let helloSequence = 0
   /** Sessions for which a link is being looked for. */
@@ -144,7 +149,7 @@ export function createSessionManager (components: SessionManagerComponents, init
       admit,
       begin: (handshake, hello, welcome, isControllerHere) => {
         const { device: remote, owner } = handshake.peer
-        return new LiveSession({ clock, log, tasks, metrics, pool, handlers, resumeWindowMs, keepalive: init.keepalive }, {
+        return new LiveSession({ clock, log, tasks, metrics, pool, handlers, resumeWindowMs, keepalive: init.keepalive, prover: components.prover, keyLimits: init.keyLimits }, {
           peer: { device: remote, owner },
           id: welcome.sessionId,
           token: welcome.token,
@@ -295,9 +300,12 @@ export function createSessionManager (components: SessionManagerComponents, init
       using deadline = startDeadline(clock, LIMITS.dialTimeoutMs + LIMITS.authTimeoutMs, 'the peer could not be reached in time', signal)
       try {
         const { stream, peer } = await openFriendStream(relation.device, deadline.signal)
+        keeper.expect(peer)
         relation.dialed(createStreamLink(stream, peer), peer)
       } catch (err) {
-        relation.dialFailed(toCarrierError(err, 'ERR_PEER_OFFLINE'))
+        const failure = toCarrierError(err, 'ERR_PEER_OFFLINE')
+        relation.session?.noteDialFailure(failure)
+        relation.dialFailed(failure)
       }
     })
   }
@@ -312,6 +320,7 @@ export function createSessionManager (components: SessionManagerComponents, init
 
   async function handleLink (stream: PeerStream, peer: Peer): Promise<void> {
     if (state !== 'running') throw new CarrierError('ERR_CLOSED', 'this side takes no sessions now')
+    keeper.expect(peer)
     relationTo(peer.device).offer(createStreamLink(stream, peer), peer)
     await stream.closed
   }

@@ -151,6 +151,7 @@ export const WayShape = z.object({
   link: z.string().optional(),
   path: PathShape.optional(),
   relayPeerId: z.string().optional(),
+  isRelayListed: z.boolean().optional(),
   rttMs: z.number().optional(),
   offlineReason: z.string().optional(),
   reasons: z.array(z.object({ way: z.enum(['dial', 'punch', 'splice']), state: z.enum(['impossible', 'failed', 'trying', 'untried']), text: z.string(), nextTryMs: z.number().optional() })),

@@ -5,6 +5,7 @@ import type { AddressInfo, Server, Socket } from 'node:net'
 import { after, describe, it } from 'node:test'
 import { CarrierError, encodeAddress, LIMITS, silentLogger, systemClock } from '../../../src/base/index.ts'
 import type { Clock, HostAndPort } from '../../../src/base/index.ts'
+import { pauseAfter } from '../../../src/node/punch-knock.ts'
 import { createPuncher } from '../../../src/node/punch.ts'
 import type { Puncher } from '../../../src/node/punch.ts'
 import { SPLICE_PREFACE, TICKET_BYTES } from '../../../src/node/ticket-door.ts'
@@ -18,7 +19,7 @@ after(() => {
 })
 
 /** On a machine that stands still for a while the second relay gets its time too. */
-const patientClock: Clock = { ...systemClock, setTimer: (callback, delayMs) => delayMs === LIMITS.punchObserveGraceMs ? { cancel: () => {} } : systemClock.setTimer(callback, delayMs) }
+const patientClock: Clock = { ...systemClock, setTimer: (callback, delayMs) => [LIMITS.punchObserveGraceMs, LIMITS.punchHedgeMs].includes(delayMs) ? { cancel: () => {} } : systemClock.setTimer(callback, delayMs) }
 
 /** A server on loopback; gives its port and how often it was reached. */
 async function serve (onSocket: (socket: Socket) => void): Promise<{ port: number, arrived: Socket[] }> {
@@ -152,6 +153,28 @@ describe('hostile relays', () => {
     answer?.()
   })
 
+  it('a packet that is lost on the way to a relay costs no second: another port is tried beside', async () => {
+    const delaysMs: number[] = []
+    const clock: Clock = {
+      ...systemClock,
+      setTimer: (callback, delayMs) => {
+        delaysMs.push(delayMs)
+        // only the second port ends the wait
+        return delayMs === LIMITS.punchHedgeMs ? systemClock.setTimer(callback, 0) : { cancel: () => {} }
+      }
+    }
+    let count = 0
+    const lossy = await serve((socket) => {
+      if (count++ === 0) socket.resume()
+      else socket.once('data', () => { socket.write(encodeAddress({ host: String(socket.remoteAddress), port: Number(socket.remotePort) })) })
+    })
+    const port = await within('the port', 60_000, createPuncher({ ...parts([lossy]), clock }, { mayUseLan: false, mayUseLoopback: true }).prepare(forever))
+    assert.equal(port.observed[0]?.port, lossy.arrived[1]?.remotePort)
+    assert.ok(delaysMs.includes(LIMITS.punchHedgeMs))
+    await waitFor('the first to be given up', () => lossy.arrived[0]?.destroyed === true, { deadlineMs: 30_000, intervalMs: 5 })
+    port.close()
+  })
+
   it('one that never answers keeps nobody from punching, nor does one whose ticket never comes', async () => {
     const silent = await serve((socket) => { socket.resume() })
     const port = await within('the port', 60_000, puncher([silent, await observer()]).prepare(forever))
@@ -186,7 +209,7 @@ describe('punching', () => {
     const friend = await serve(() => {})
     const port = await puncher([relay]).prepare(forever)
     const found: Socket[] = []
-    await within('the connection', 30_000, port.connect([{ host: '127.0.0.1', port: friend.port }], 0, (socket) => found.push(socket) > 0, forever))
+    await within('the connection', 30_000, port.connect([{ host: '127.0.0.1', port: friend.port }], (socket) => found.push(socket) > 0, forever))
     assert.equal(found[0]?.localPort, port.candidates[0]?.port)
     assert.equal(friend.arrived.length, 1)
     port.close()
@@ -197,10 +220,10 @@ describe('punching', () => {
   it('I10: what may not be tried is not tried', async () => {
     const target = await serve(() => {})
     const port = await puncher([await observer((real) => ({ ...real, host: '50.1.0.2' }))], { mayUseLoopback: false }).prepare(forever)
-    await port.connect([{ host: '127.0.0.1', port: target.port }, { host: '169.254.1.1', port: target.port }], 0, () => assert.fail('a connection'), forever)
+    await port.connect([{ host: '127.0.0.1', port: target.port }, { host: '169.254.1.1', port: target.port }], () => assert.fail('a connection'), forever)
     port.close()
     const proxied = await puncher([await observer()], { mayDialDirectly: () => false }).prepare(forever)
-    await proxied.connect([{ host: '127.0.0.1', port: target.port }], 0, () => assert.fail('a connection past the proxy'), forever)
+    await proxied.connect([{ host: '127.0.0.1', port: target.port }], () => assert.fail('a connection past the proxy'), forever)
     proxied.close()
     assert.equal(target.arrived.length, 0)
   })
@@ -214,10 +237,10 @@ describe('punching', () => {
     await once(spare, 'close')
     const port = await puncher([await observer()]).prepare(forever)
     const startedMs = performance.now()
-    const knocking = port.connect([{ host: '127.0.0.1', port: freePort }], 0, () => assert.fail('nobody is there'), forever)
+    const knocking = port.connect([{ host: '127.0.0.1', port: freePort }], () => assert.fail('nobody is there'), forever)
     await within('the last attempt', 60_000, knocking)
     assert.ok(performance.now() - startedMs >= (LIMITS.punchSynCount - 1) * LIMITS.punchRetryMs * 0.9)
-    const again = port.connect([{ host: '127.0.0.1', port: freePort }], 0, (socket) => sockets.add(socket).size > 0, forever)
+    const again = port.connect([{ host: '127.0.0.1', port: freePort }], (socket) => sockets.add(socket).size > 0, forever)
     const late = createServer((socket) => { sockets.add(socket) })
     servers.push(late)
     late.listen(freePort, '127.0.0.1')
@@ -231,11 +254,48 @@ describe('punching', () => {
     const port = await puncher([await observer()]).prepare(forever)
     const stop = new AbortController()
     const refused = [{ host: '127.0.0.1', port: 1025 }]
-    const first = port.connect(refused, 0, () => true, stop.signal)
+    const first = port.connect(refused, () => true, stop.signal)
     stop.abort()
     await within('the end by the signal', 30_000, first)
-    const second = port.connect(refused, 0, () => true, forever)
+    const second = port.connect(refused, () => true, forever)
     port.close()
     await within('the end by the port', 30_000, second)
+  })
+})
+
+describe('the rhythm of the attempts', () => {
+  it('two ends whose routers answer with a reset meet soon, however far apart they begin', () => {
+    const oneWayMs = 40
+    /** When each attempt begins, if all of them are refused. */
+    function begins (atMs: number, random: () => number): number[] {
+      return Array.from({ length: LIMITS.punchSynCount }, (_attempt, count) => {
+        const beginMs = atMs
+        atMs += 2 * oneWayMs + pauseAfter(count, 2 * oneWayMs, random)
+        return beginMs
+      })
+    }
+    let seed = 1
+    const random = (): number => {
+      seed = (seed * 48_271) % 2_147_483_647
+      return seed / 2_147_483_647
+    }
+    let meetings = 0
+    let soon = 0
+    const rounds = 2000
+    for (let round = 0; round < rounds; round++) {
+      const one = begins(0, random)
+      const other = begins(400 * random(), random)
+      const metMs = one.filter((beginMs) => other.some((otherMs) => Math.abs(otherMs - beginMs) < oneWayMs))
+      if (metMs.length > 0) meetings++
+      if (metMs.some((atMs) => atMs < 800)) soon++
+    }
+    assert.ok(meetings / rounds > 0.99, `${meetings} of ${rounds} met`)
+    assert.ok(soon / rounds > 0.98, `${soon} of ${rounds} met within 0.8 s`)
+  })
+
+  it('an answer from near does not make it faster, and silence is not waited after', () => {
+    assert.equal(pauseAfter(0, 1, () => 0), LIMITS.punchRetryMs - 1)
+    assert.equal(pauseAfter(0, LIMITS.punchTryMs, () => 0), 0)
+    assert.ok(pauseAfter(6, 10_000, () => 1) <= LIMITS.punchRetryMaxGapMs)
   })
 })

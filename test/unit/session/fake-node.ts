@@ -93,7 +93,7 @@ export interface FakeDevice { did: Did, publicKey: Uint8Array, instanceId: Uint8
 /** The network all fake devices live in. */
 export interface FakeNetwork {
   /** The next device; keys grow, so earlier ones are controllers. */
-  device: (init?: { like?: FakeDevice, creditBytes?: number, resumeWindowMs?: number }) => FakeDevice
+  device: (init?: { like?: FakeDevice, creditBytes?: number, resumeWindowMs?: number, /** What this node can do beside streams. */ node?: Partial<LinkNode> }) => FakeDevice
   pairs: StreamPair[]
   /** All devices are on these relays; streams run over the first that may be used. */
   relays: string[]
@@ -158,6 +158,7 @@ export function createFakeNetwork (clock: Clock): FakeNetwork {
       const manager = createSessionManager({
         node: {
           ...NO_LINKS,
+          ...init.node,
           isLeavingRelay: (relayPeerId) => leaving.has(relayPeerId),
           canAvoidRelay: (relayPeerId) => relays.some((one) => one !== relayPeerId && !leaving.has(one)),
           on: events.on,

@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { afterEach, beforeEach, describe, it } from 'node:test'
-import { LIMITS } from '../../../src/base/index.ts'
+import { CarrierError, LIMITS } from '../../../src/base/index.ts'
+import type { PunchPort } from '../../../src/node/index.ts'
 import type { Session } from '../../../src/session/index.ts'
 import { createFakeClock } from '../../support/fake-clock.ts'
 import type { FakeClock } from '../../support/fake-clock.ts'
@@ -177,5 +178,50 @@ describe('links over several relays', () => {
     assert.equal(session.state, 'live')
     assert.notEqual(ways(session), '')
     channel.destroy()
+  })
+})
+
+describe('punches', () => {
+  it('I8: end with their session, at both ends: a friend whose sessions come and go has no more of them under way', async () => {
+    clock = createFakeClock()
+    net = createFakeNetwork(clock)
+    const knocking = new Map<string, AbortSignal>()
+    const openPorts = new Set<PunchPort>()
+    const [one, other] = ['alice', 'bob'].map((name) => net.device({
+      resumeWindowMs: 60_000,
+      node: {
+        canPunch: () => true,
+        preparePunch: async () => {
+          const port: PunchPort = {
+            candidates: [{ host: '50.1.0.2', port: 20_001 }],
+            mapping: 'independent',
+            observed: [],
+            connect: async (_offered, _onSocket, signal) => {
+              knocking.set(name, signal)
+              await new Promise((resolve) => { signal.addEventListener('abort', resolve, { once: true }) })
+            },
+            close: () => { openPorts.delete(port) }
+          }
+          openPorts.add(port)
+          return port
+        }
+      }
+    }))
+    assert.ok(one !== undefined && other !== undefined)
+    alice = one
+    bob = other
+    for (const device of [alice, bob]) await device.manager.start()
+    await alice.manager.open(bob.did)
+    await pass('the punch', () => knocking.size === 2)
+    assert.deepEqual([...knocking.values()].map(({ aborted }) => aborted), [false, false])
+    const closing = bob.manager.close(alice.did, new CarrierError('ERR_CLOSED', 'enough'))
+    await moment(10)
+    assert.deepEqual([...knocking].flatMap(([name, { aborted }]) => aborted ? [] : [name]), [])
+    assert.equal(openPorts.size, 0)
+    const stops = [closing, ...[alice, bob].map(async (device) => { await device.manager.stop() })]
+    for (let turn = 0; turn < 3; turn++) await clock.advance(LIMITS.sessionCloseTimeoutMs)
+    await Promise.all(stops)
+    await settle()
+    assert.equal(clock.pendingTimerCount(), 0, 'no timer is left behind')
   })
 })

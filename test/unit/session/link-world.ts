@@ -3,6 +3,9 @@ import { CarrierError } from '../../../src/base/index.ts'
 import type { ErrorCode } from '../../../src/base/index.ts'
 import type { FakeClock } from '../../support/fake-clock.ts'
 import type { ChannelCore } from '../../../src/session/channel-core.ts'
+import type { Did } from '../../../src/identity/index.ts'
+import type { SessionProver } from '../../../src/node/index.ts'
+import type { KeyLimits } from '../../../src/session/attached-link.ts'
 import { CreditPool } from '../../../src/session/credit-pool.ts'
 import { FrameDecoder } from '../../../src/session/frame-decoder.ts'
 import type { FrameSink } from '../../../src/session/frame-decoder.ts'
@@ -10,6 +13,7 @@ import { FEATURES, OWN_LIMITS } from '../../../src/session/hello.ts'
 import type { Link, LinkHandler } from '../../../src/session/link.ts'
 import { LinkSet } from '../../../src/session/link-set.ts'
 import type { LinkSource } from '../../../src/session/link-set.ts'
+import { SessionAuth } from '../../../src/session/session-auth.ts'
 import { SessionCore } from '../../../src/session/session-core.ts'
 import type { LinkKind } from '../../../src/session/types.ts'
 import { Recorder } from './support.ts'
@@ -98,8 +102,20 @@ export class LinkEnd {
   violation: CarrierError | undefined
   goaway: ErrorCode | undefined
   isAckDelayed = false
+  /** As in a session; none when the world has no provers. */
+  readonly auth: SessionAuth | undefined
+  provenCount = 0
 
-  constructor (clock: FakeClock, isController: boolean, secrets: { sessionId: Uint8Array, token: Uint8Array }, first: MemoryLink) {
+  constructor (clock: FakeClock, isController: boolean, secrets: { sessionId: Uint8Array, token: Uint8Array }, first: MemoryLink, { proof, keyLimits }: { proof?: { prover: SessionProver, device: Did } | undefined, keyLimits?: KeyLimits | undefined } = {}) {
+    this.auth = proof === undefined
+      ? undefined
+      : new SessionAuth({ clock, prover: proof.prover }, { device: proof.device, sessionId: secrets.sessionId, isController }, {
+        onProven: () => { this.provenCount++ },
+        onFailed: (err) => {
+          this.violation ??= err
+          void this.links.end(undefined)
+        }
+      })
     this.core = new SessionCore({ isController, limits: OWN_LIMITS, peerLimits: OWN_LIMITS, pool: this.pool, now: () => clock.monotonicMs() }, {
       onWake: () => {},
       onAckDue: () => {},
@@ -112,26 +128,43 @@ export class LinkEnd {
         this.core.settle(channel)
       }
     })
-    this.links = new LinkSet({ clock, core: this.core }, { isController, ...secrets, features: new Set(FEATURES) }, {
+    this.links = new LinkSet({ clock, core: this.core }, { isController, ...secrets, features: new Set(FEATURES.filter((name) => name !== 'auth' || proof !== undefined)), keyLimits }, {
       onBytes: () => {},
       onReady: () => { this.flush() },
-      onSwitched: (from, to) => { this.events.push(`switched ${from.link.kind} ${to.link.kind}`) },
-      onLost: () => { this.events.push('lost') },
-      onResumed: (link) => { this.events.push(`resumed ${link.link.kind}`) },
+      onSwitched: (from, to) => {
+        this.events.push(`switched ${from.link.kind} ${to.link.kind}`)
+        this.auth?.use(to)
+      },
+      onLost: () => {
+        this.events.push('lost')
+        this.auth?.lose()
+      },
+      onResumed: (link) => {
+        this.events.push(`resumed ${link.link.kind}`)
+        this.auth?.use(link)
+      },
       onResumeFailed: () => { this.events.push('resume failed') },
       onSettled: () => { this.events.push('settled') },
-      onSpareGone: (link) => { this.events.push(`spare gone ${link.link.kind}`) },
+      onSpareGone: (link) => {
+        this.events.push(`spare gone ${link.link.kind}`)
+        this.auth?.forget(link)
+      },
+      onDropped: (link) => { this.auth?.forget(link) },
+      onWorn: () => { this.events.push('worn') },
       onViolation: (err) => {
         this.violation ??= err
+        this.auth?.end()
         void this.links.end(undefined)
       },
       onGoaway: (code) => { this.goaway = code },
       onLinkAsk: () => { this.events.push('asked') },
       onLinkTicket: (port) => { this.events.push(`ticket ${port}`) },
       onPunchAsk: (_link, round, candidates) => { this.events.push(`punch ${round} ${candidates.length}`) },
-      onPunchAnswer: (round, answer) => { this.events.push(`punch answer ${round} ${typeof answer === 'string' ? answer : answer.length}`) }
+      onPunchAnswer: (round, answer) => { this.events.push(`punch answer ${round} ${typeof answer === 'string' ? answer : answer.length}`) },
+      onAuth: (link, isLast, body) => { this.auth?.receive(link, isLast, body) }
     })
-    this.links.begin(sourceOf(first), 1)
+    const begun = this.links.begin(sourceOf(first), 1)
+    this.auth?.use(begun)
   }
 
   open (): { channel: ChannelCore, recorder: Recorder } {
@@ -158,11 +191,13 @@ export class LinkWorld {
   readonly pairs: Array<[MemoryLink, MemoryLink]> = []
   readonly #clock: FakeClock
 
-  constructor (clock: FakeClock, init: { messageBytes?: number } = {}) {
+  constructor (clock: FakeClock, init: { messageBytes?: number, keyLimits?: KeyLimits, proofs?: [{ prover: SessionProver, device: Did }, { prover: SessionProver, device: Did }] } = {}) {
     this.#clock = clock
     const first = this.createPair('stream', init.messageBytes)
     const secrets = { sessionId: new Uint8Array(16).fill(1), token: new Uint8Array(32).fill(2) }
-    this.ends = [new LinkEnd(clock, true, secrets, first[0]), new LinkEnd(clock, false, secrets, first[1])]
+    // the end that is welcomed has the session first, as on the wire
+    const other = new LinkEnd(clock, false, secrets, first[1], { proof: init.proofs?.[1], keyLimits: init.keyLimits })
+    this.ends = [new LinkEnd(clock, true, secrets, first[0], { proof: init.proofs?.[0], keyLimits: init.keyLimits }), other]
   }
 
   get clock (): FakeClock { return this.#clock }
