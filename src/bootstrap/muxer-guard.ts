@@ -6,8 +6,8 @@
 import type { MessageStream, Stream, StreamMuxer } from '@libp2p/interface'
 import { CarrierError, LIMITS, concatBytes, errorCode } from '../base/index.ts'
 import type { Clock, Metrics } from '../base/index.ts'
+import { createFrameMeter } from '../node/index.ts'
 import { createFairRate } from './fair-rate.ts'
-import { createFrameMeter } from './frame-meter.ts'
 
 /** What the guard uses. */
 export interface MuxerGuardComponents { clock: Clock, metrics: Metrics }
@@ -81,7 +81,7 @@ export function createMuxerGuard ({ clock, metrics }: MuxerGuardComponents): Mux
   function guard (connection: Connected, createMuxer: () => StreamMuxer): StreamMuxer {
     // those that we opened ourselves lead to relays that the operator listed
     if (connection.direction === 'outbound') return createMuxer()
-    const meter = createFrameMeter({ maxFrameBytes: LIMITS.relayStreamWindowBytes })
+    const meter = createFrameMeter({ direction: connection.direction, maxFrameBytes: () => LIMITS.relayStreamWindowBytes })
     const share = rate.join()
     const guarded: Guarded = { connection, waitingBytes: 0, opening: new Set(), isEndCounted: false }
     const known = new WeakSet<Stream>()
@@ -107,7 +107,12 @@ export function createMuxerGuard ({ clock, metrics }: MuxerGuardComponents): Mux
       if (connection.status !== 'open' || connection.readStatus !== 'paused') return
       // it hands over what waits before it lets the socket go on: a pause in between would hold the one and not the other
       isResuming = true
-      connection.resume()
+      try {
+        connection.resume()
+      } catch (err) {
+        // what it handed over has ended the connection, whose socket cannot go on then
+        if (all.has(guarded)) throw err
+      }
       isResuming = false
       if (mustPause) pause()
     }
@@ -118,8 +123,11 @@ export function createMuxerGuard ({ clock, metrics }: MuxerGuardComponents): Mux
       connection.pause()
     }
     connection.addEventListener('message', (event) => {
-      // what was read before the end, and is looked at only now; it must not be counted any more
-      if (!all.has(guarded)) return
+      // what was read before the end, and is looked at only now: its streams are over, and nobody counts what it costs
+      if (!all.has(guarded)) {
+        event.stopImmediatePropagation()
+        return
+      }
       const bytes = event.data.subarray()
       const read = meter.read(bytes, TURN_MICROSECONDS)
       if (typeof read === 'string') {

@@ -9,6 +9,7 @@ export { ADDRESS_STORE_MIGRATIONS, createAddressStore } from './address-store.ts
 export { createNode } from './node.ts'
 export type { Node, NodeComponents, NodeInit } from './node.ts'
 export type { AddressStore } from './dialer.ts'
+export { createFrameMeter } from './frame-meter.ts'
 export { createPeerSweep } from './peer-sweep.ts'
 export { race } from './race.ts'
 export { createRateLimit } from './rate-limit.ts'

@@ -8,6 +8,7 @@ import type { CreateStreamOptions, MessageStream, PeerId, Stream, StreamMuxer, S
 import { CarrierError, keepaliveOf, LIMITS, startDeadline } from '../base/index.ts'
 import type { Clock, KeepaliveMode, Logger } from '../base/index.ts'
 import { limitAnswers } from './answer-limit.ts'
+import { limitFrames } from './frame-guard.ts'
 import { answerNegotiation } from './protocol-negotiation.ts'
 import type { NegotiationVerdict } from './protocol-negotiation.ts'
 import { createSilenceWatch } from './silence-watch.ts'
@@ -56,8 +57,9 @@ export function createStreamMuxers (components: { policy: StreamPolicy, peerOf: 
 
   function createGatedMuxer (connection: MessageStream, peer: PeerId): GatedMuxer {
     // its pings are one small frame; those of libp2p's connection monitor are a stream each
-    const factory = yamux({ keepAliveInterval: connectionPingMs, maxInboundStreams: LIMITS.relayStreamCount, maxOutboundStreams: LIMITS.relayStreamCount, streamOptions: windowsFor(() => policy.classOf(peer)) })()
-    const inner = limitAnswers(connection, () => factory.createStreamMuxer(connection))
+    const windows = windowsFor(() => policy.classOf(peer))
+    const factory = yamux({ keepAliveInterval: connectionPingMs, maxInboundStreams: LIMITS.relayStreamCount, maxOutboundStreams: LIMITS.relayStreamCount, streamOptions: windows.options })()
+    const inner = limitAnswers(connection, () => limitFrames(connection, windows.widestBytes, () => factory.createStreamMuxer(connection)))
     const muxer = new GatedMuxer(inner)
     inner.addEventListener('stream', (event) => { admit(muxer, peer, event.detail) })
     return muxer
@@ -90,13 +92,20 @@ export function createStreamMuxers (components: { policy: StreamPolicy, peerOf: 
   }
 }
 
-/** Yamux reads these for every new stream: a stranger that becomes a friend gets the wide window from its next stream on. */
-function windowsFor (classOf: () => StreamClass): { readonly maxStreamWindowSize: number, readonly initialStreamWindowSize: number, readonly maxReadBufferLength: number } {
-  return {
+/** Yamux reads the options for every new stream: a stranger that becomes a friend gets the wide window from its next stream on, and keeps it there. */
+function windowsFor (classOf: () => StreamClass): { options: { readonly maxStreamWindowSize: number, readonly initialStreamWindowSize: number, readonly maxReadBufferLength: number }, widestBytes: () => number } {
+  let widestBytes: number = LIMITS.strangerWindowBytes
+  const windowBytes = (): number => classOf() === 'stranger' ? LIMITS.strangerWindowBytes : LIMITS.streamWindowBytes
+  const options = {
     initialStreamWindowSize: LIMITS.strangerWindowBytes,
-    get maxStreamWindowSize () { return classOf() === 'stranger' ? LIMITS.strangerWindowBytes : LIMITS.streamWindowBytes },
-    get maxReadBufferLength () { return classOf() === 'stranger' ? LIMITS.strangerWindowBytes : LIMITS.streamWindowBytes }
+    get maxStreamWindowSize () {
+      const bytes = windowBytes()
+      widestBytes = Math.max(widestBytes, bytes)
+      return bytes
+    },
+    get maxReadBufferLength () { return windowBytes() }
   }
+  return { options, widestBytes: () => widestBytes }
 }
 
 /** A muxer that shows libp2p only the inbound streams that were let in. */

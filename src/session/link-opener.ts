@@ -28,7 +28,7 @@ export interface LinkOpener {
   secure: (socket: Socket, device: Did, way: SocketWay, signal: AbortSignal) => Promise<Link>
 }
 
-/** Creates the opener. The certificate is made with the first link, so that a node without any never pays for it. */
+/** Creates the opener. The certificate is made with the first link, or shortly before it: a node that has none never pays for it. */
 export function createLinkOpener (components: { node: Pick<LinkNode, 'openSplice' | 'dialLink'>, identity: Pick<Identity, 'publicKey' | 'sign'>, clock: Clock }): LinkOpener {
   const { node, identity, clock } = components
   let certificate: Promise<LinkCertificate> | undefined

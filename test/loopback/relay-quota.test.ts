@@ -65,6 +65,16 @@ async function startSink (t: TestContext, { office, laptop }: { office: Carrier,
   return { open: () => quiet(connect({ port: Number(listen.split(':')[1]), host: '127.0.0.1', allowHalfOpen: true })), received: received.promise }
 }
 
+/** A question that a busy machine does not answer in time leaves the status alone; the next attempt asks again. */
+async function told (device: Awaited<ReturnType<typeof makeNode>>, reason: string): Promise<void> {
+  let seen: string | undefined
+  await waitFor(`the refusal: ${reason}`, () => {
+    const [status] = device.node.relays()
+    seen = `${status?.state ?? ''} ${status?.reason ?? ''}`
+    return seen === `refused ${reason}`
+  }, PATIENT).catch((err: unknown) => { throw new Error(`${String(err)}; the last was: ${seen ?? ''}`, { cause: err }) })
+}
+
 describe('the error of who is over a quota', () => {
   test('a reservation: the state of the relay names the quota, and the place is taken when it is free', { timeout: 180_000 }, async (t) => {
     const { relay, address } = await startSpliceRelay(t, { quotas: { ...NONE, stranger: { reservations: 1 } } })
@@ -73,8 +83,7 @@ describe('the error of who is over a quota', () => {
     await first.node.start()
     await reserved(first, PATIENCE_MS)
     await second.node.start()
-    await waitFor('the refusal', () => second.node.relays()[0]?.state === 'refused', PATIENT)
-    assert.equal(second.node.relays()[0]?.reason, 'the number of reservations that you may have is used up at this relay; it is free again when one of them ends, or use another relay')
+    await told(second, 'the number of reservations that you may have is used up at this relay; it is free again when one of them ends, or use another relay')
     assert.ok(await metricOf(relay, 'carrier_relay_quota_questions_total{result="used_up"}') >= 1)
     await first.node.stop()
     await reserved(second, 2 * PATIENCE_MS)
@@ -87,8 +96,7 @@ describe('the error of who is over a quota', () => {
     await first.node.start()
     await reserved(first, PATIENCE_MS)
     await second.node.start()
-    await waitFor('the refusal', () => second.node.relays()[0]?.state === 'refused', PATIENT)
-    assert.equal(second.node.relays()[0]?.reason, 'the relay is full or about to stop; use another one, or ask its operator')
+    await told(second, 'the relay is full or about to stop; use another one, or ask its operator')
   })
 
   test('a circuit: ERR_QUOTA with the quota and its time, also in the state of the relay; the other end does not learn whose quota it was', { timeout: 180_000 }, async (t) => {
@@ -116,8 +124,10 @@ describe('the error of who is over a quota', () => {
       assert.ok(err instanceof CarrierError)
       return err
     })
-    const own = await refusal(laptop.node.openStream(office.did, '/carrier/friend/1.0.0'))
-    assert.equal(own.code, 'ERR_QUOTA', own.message)
+    const own = await waitFor('the quota in the error', async () => {
+      const err = await refusal(laptop.node.openStream(office.did, '/carrier/friend/1.0.0'))
+      return err.code === 'ERR_QUOTA' ? err : undefined
+    }, PATIENT)
     assert.match(own.message, new RegExp(`what you may send in a day is used up at this relay; ${UNTIL}, or use another relay`))
     assert.deepEqual([own.detail?.['quota'], own.detail?.['relay']], ['bytes_per_day', relayId])
     assert.ok(Number(own.detail?.['retryMs']) > 0 && Number(own.detail?.['retryMs']) <= 86_400_000)
@@ -126,12 +136,15 @@ describe('the error of who is over a quota', () => {
     assert.match(status?.reason ?? '', new RegExp(`^what you may send in a day is used up at this relay; ${UNTIL}$`))
     assert.ok(laptop.node.isLeavingRelay(relayId), 'what runs over it would go on over another relay')
 
-    const others = await refusal(office.node.openStream(laptop.did, '/carrier/friend/1.0.0'))
+    const others = await waitFor('what the relay says to the other end', async () => {
+      const err = await refusal(office.node.openStream(laptop.did, '/carrier/friend/1.0.0'))
+      return /the relay takes no further circuit/.test(err.message) ? err : undefined
+    }, PATIENT)
     assert.equal(others.code, 'ERR_PEER_OFFLINE')
     assert.equal(others.detail, undefined)
     assert.match(others.message, /the relay takes no further circuit to the device now/)
     assert.equal(office.node.relays()[0]?.reason, undefined)
-    assert.equal(await metricOf(relay, 'carrier_relay_quota_questions_total{result="free"}'), 1)
+    assert.ok(await metricOf(relay, 'carrier_relay_quota_questions_total{result="free"}') >= 1)
   })
 })
 

@@ -94,7 +94,11 @@ async function session (stream: Stream): Promise<void> {
   await within('the session', PATIENCE_MS, live.promise)
   say({ step: 'session', isController })
   if (isController) await ask()
-  else await within('the questions of the victim', 2 * PATIENCE_MS, done.promise)
+  else {
+    await within('the questions of the victim', 2 * PATIENCE_MS, done.promise)
+    // a punch ends with its session: the last list is to be tried before
+    await pause(ASK_PAUSE_MS)
+  }
   // a thousand in one frame
   const flood = new Uint8Array(HEADER_BYTES + 5 + 1000 * 19)
   flood[0] = FRAME_TYPE.punch

@@ -141,6 +141,18 @@ test('I8: a frame of 4 GiB ends its connection before the muxer sees it', async 
   assert.equal(await counted(metrics, 'carrier_relay_broken_connections_total{reason="frame_too_long"}'), 1)
 })
 
+test('what was read before the end of a connection, and comes after it, reaches no muxer', () => {
+  const { connection, streams } = guardConnection(createMuxerGuard({ clock: createFakeClock(), metrics: createMetrics() }))
+  connection.say(repeated(header(WINDOW, SYN, 1, 0), 100))
+  const seenBytes = connection.seenBytes
+  assert.ok(seenBytes < 100 * HEADER_BYTES, 'some of it waits for a later turn')
+  connection.dispatchEvent(new Event('close'))
+  connection.readStatus = 'readable'
+  connection.turn()
+  assert.equal(connection.seenBytes, seenBytes)
+  assert.ok(streams.length > 0)
+})
+
 test('I8: incomplete frames of all connections are bounded: who has most of them goes', async () => {
   const metrics = createMetrics()
   const guard = createMuxerGuard({ clock: createFakeClock(), metrics })

@@ -1,4 +1,5 @@
 /** Reads along what a peer says to our muxer, header by header, before the muxer does: what it will cost, and what no muxer may say. Pure. Yamux specification §framing. */
+import type { MessageStream } from '@libp2p/interface'
 
 /** What a piece of a connection brings. */
 export interface FrameMeter {
@@ -17,8 +18,9 @@ export interface FrameMeter {
 /** Why a connection has to end. */
 export type FrameViolation = 'frame_too_long' | 'unknown_stream'
 
-/** Creates the meter of one connection that the peer opened: the streams that it opens have odd numbers. */
-export function createFrameMeter (init: { maxFrameBytes: number }): FrameMeter {
+/** Creates the meter of one connection. `direction` is the connection's: who dialled gives odd numbers to the streams that it opens. `maxFrameBytes` may grow. */
+export function createFrameMeter (init: { direction: MessageStream['direction'], maxFrameBytes: () => number }): FrameMeter {
+  const theirParity = init.direction === 'inbound' ? 1 : 0
   const header = new Uint8Array(HEADER_BYTES)
   const view = new DataView(header.buffer)
   let headerBytes = 0
@@ -29,11 +31,17 @@ export function createFrameMeter (init: { maxFrameBytes: number }): FrameMeter {
 
   /** The cost of the frame whose header is complete. */
   function judge (): number | FrameViolation {
-    const [isData, isOpening, stream, length] = [view.getUint8(1) === DATA, (view.getUint16(2) & SYN) !== 0, view.getUint32(4), view.getUint32(8)]
-    if (isData && length > init.maxFrameBytes) return 'frame_too_long'
-    const isTheirs = stream % 2 === 1
-    if (isTheirs && isOpening) lastStream = Math.max(lastStream, stream)
-    else if (isTheirs && stream > lastStream) return 'unknown_stream'
+    const isData = header[1] === DATA
+    const flags = view.getUint16(2)
+    const stream = view.getUint32(4)
+    const length = view.getUint32(8)
+    const isOpening = (flags & SYN) !== 0
+    if (isData && length > init.maxFrameBytes()) return 'frame_too_long'
+    if (stream > lastStream && stream % 2 === theirParity) {
+      if (isOpening) lastStream = stream
+      // muxers that announce a stream with its first bytes may also give one up that they have not announced
+      else if (length > 0 || (flags & (FIN | RST)) === 0) return 'unknown_stream'
+    }
     missingBytes = isData ? length : 0
     waitingBytes = missingBytes === 0 ? 0 : HEADER_BYTES
     return isOpening && stream !== 0 ? OPENING_MICROSECONDS : FRAME_MICROSECONDS
@@ -68,6 +76,8 @@ export function createFrameMeter (init: { maxFrameBytes: number }): FrameMeter {
 const HEADER_BYTES = 12
 const DATA = 0
 const SYN = 1
+const FIN = 4
+const RST = 8
 // measured under floods of such frames, with the answers to them; payload is charged by the byte rates
 const FRAME_MICROSECONDS = 20
 const OPENING_MICROSECONDS = 500
