@@ -2,6 +2,7 @@
 import { readFileSync, statSync } from 'node:fs'
 import { createSecureContext } from 'node:tls'
 import { CarrierError, errorMessage } from '../base/index.ts'
+import { placePrefix } from './config-place.ts'
 import type { BootstrapConfig, TlsFiles } from './config.ts'
 
 /**
@@ -20,7 +21,7 @@ export function readTls ({ tls, listen }: Pick<BootstrapConfig, 'tls' | 'listen'
   try {
     createSecureContext(files)
   } catch (err) {
-    throw new CarrierError('ERR_CONFIG', `${at(where?.cert)}the certificate ${tls.certificateFile} and the key ${tls.keyFile} cannot be used: ${errorMessage(err)}`, { cause: err })
+    throw new CarrierError('ERR_CONFIG', `${placePrefix(where?.cert)}the certificate ${tls.certificateFile} and the key ${tls.keyFile} cannot be used: ${errorMessage(err)}`, { cause: err })
   }
   return files
 }
@@ -29,12 +30,8 @@ function readPem (path: string, where: string | undefined): string {
   try {
     return readFileSync(path, 'utf8')
   } catch (err) {
-    throw new CarrierError('ERR_CONFIG', `${at(where)}the TLS file ${path} cannot be read: ${errorMessage(err)}`, { cause: err })
+    throw new CarrierError('ERR_CONFIG', `${placePrefix(where)}the TLS file ${path} cannot be read: ${errorMessage(err)}`, { cause: err })
   }
-}
-
-function at (where: string | undefined): string {
-  return where === undefined ? '' : `${where}: `
 }
 
 /** What tells one state of the files from the next without reading them; undefined when one is missing at this moment. */

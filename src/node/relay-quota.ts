@@ -2,9 +2,9 @@
 import type { Connection, Libp2p } from '@libp2p/interface'
 import { CarrierError, errorMessage, LIMITS, startDeadline } from '../base/index.ts'
 import type { Clock, Logger, TaskOwner } from '../base/index.ts'
-import { createFrameExchange } from './frame-exchange.ts'
 import { QUOTA_PROTOCOL, decodeQuotaAnswer, encodeQuotaAsk } from './relay-quota-messages.ts'
 import type { UsedQuotas, UsedUpQuota } from './relay-quota-messages.ts'
+import { isOwnConnection, talkOver } from './relay-talk.ts'
 import { createPeerStream } from './stream-adapter.ts'
 
 /** What asking needs. */
@@ -36,7 +36,7 @@ export function createRelayQuota (components: RelayQuotaComponents): RelayQuota 
   const { clock, log, tasks } = components
 
   async function ask (relayPeerId: string, parent: AbortSignal): Promise<UsedQuotas | undefined> {
-    const connection = components.isRelay(relayPeerId) ? components.libp2p().getConnections().findLast((one) => one.remotePeer.toString() === relayPeerId && isUsable(one)) : undefined
+    const connection = components.isRelay(relayPeerId) ? components.libp2p().getConnections().findLast((one) => one.remotePeer.toString() === relayPeerId && isOwnConnection(one)) : undefined
     if (connection === undefined) return undefined
     using deadline = startDeadline(clock, LIMITS.relayQuotaAskMs, 'the relay did not say which quota is used up', AbortSignal.any([tasks().signal, parent]))
     try {
@@ -101,29 +101,12 @@ const QUOTA_WORDS = new Map([
 
 async function talk (connection: Connection, signal: AbortSignal): Promise<UsedQuotas> {
   const stream = createPeerStream(await connection.newStream(QUOTA_PROTOCOL, { signal, maxOutboundStreams: LIMITS.peerStreamCount }))
-  const onAbort = (): void => { stream.abort(new CarrierError('ERR_CANCELLED', 'the question was given up')) }
-  if (signal.aborted) onAbort()
-  else signal.addEventListener('abort', onAbort, { once: true })
-  const exchange = createFrameExchange(stream)
-  try {
+  return talkOver(stream, signal, 'the question was given up', async (exchange) => {
     exchange.write(encodeQuotaAsk())
     const answer = await exchange.read(LIMITS.spliceMessageBytes)
     if (answer === undefined) throw new CarrierError('ERR_PROTOCOL', 'the relay ended the talk about quotas')
-    const used = decodeQuotaAnswer(answer)
-    await exchange.end()
-    return used
-  } catch (err) {
-    stream.abort(err instanceof Error ? err : new CarrierError('ERR_INTERNAL', String(err)))
-    throw err
-  } finally {
-    exchange.finish()
-    signal.removeEventListener('abort', onAbort)
-  }
-}
-
-/** A connection that we made to the relay itself. */
-function isUsable (connection: Connection): boolean {
-  return connection.status === 'open' && connection.direction === 'outbound' && !connection.remoteAddr.toString().includes('/p2p-circuit')
+    return decodeQuotaAnswer(answer)
+  })
 }
 
 /** The texts of an error and of all that are inside. */

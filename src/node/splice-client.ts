@@ -5,8 +5,9 @@ import { CarrierError, LIMITS, codeFromWire, errorCode, startDeadline } from '..
 import type { Clock, CounterMetric, HostAndPort, Logger, TaskOwner } from '../base/index.ts'
 import { didFromPublicKey, publicKeyFromDid } from '../identity/index.ts'
 import type { Did } from '../identity/index.ts'
-import { createFrameExchange } from './frame-exchange.ts'
+import type { createFrameExchange } from './frame-exchange.ts'
 import type { RelayEndpoints } from './relay-endpoints.ts'
+import { isOwnConnection, talkOver } from './relay-talk.ts'
 import { SPLICE_PROTOCOL, decodeLoad, decodeRelayCall, decodeSpliceResult, encodeLoadAsk, encodeSpliceAnswer, encodeSpliceObserve, encodeSpliceOpen } from './splice-messages.ts'
 import type { RelayLoad, SpliceResult } from './splice-messages.ts'
 import { createPeerStream } from './stream-adapter.ts'
@@ -57,7 +58,7 @@ export function createSpliceClient (components: SpliceClientComponents): SpliceC
 
   function connectionTo (relayPeerId: string): Connection | undefined {
     if (!components.isRelay(relayPeerId)) return undefined
-    return components.libp2p().getConnections().findLast((connection) => connection.remotePeer.toString() === relayPeerId && isUsable(connection))
+    return components.libp2p().getConnections().findLast((connection) => connection.remotePeer.toString() === relayPeerId && isOwnConnection(connection))
   }
 
   function canSplice (relayPeerId: string): boolean {
@@ -112,7 +113,7 @@ export function createSpliceClient (components: SpliceClientComponents): SpliceC
       signal.throwIfAborted()
       throw new CarrierError('ERR_NOT_AVAILABLE', 'the relay does not answer for splices', { cause: err })
     }
-    return talk(stream, signal, async (exchange) => {
+    return talkOver(stream, signal, GIVEN_UP, async (exchange) => {
       exchange.write(question)
       return decode(await receive(exchange))
     })
@@ -120,7 +121,7 @@ export function createSpliceClient (components: SpliceClientComponents): SpliceC
 
   async function handleOffer (stream: PeerStream, connection: Connection): Promise<void> {
     const relayPeerId = connection.remotePeer.toString()
-    if (offerCount >= LIMITS.spliceOfferReadCount || !isUsable(connection)) {
+    if (offerCount >= LIMITS.spliceOfferReadCount || !isOwnConnection(connection)) {
       stream.abort(new CarrierError('ERR_LIMIT', 'too many offers'))
       return
     }
@@ -134,7 +135,7 @@ export function createSpliceClient (components: SpliceClientComponents): SpliceC
   }
 
   async function answer (stream: PeerStream, relayPeerId: string, signal: AbortSignal): Promise<void> {
-    const accepted = await talk(stream, signal, async (exchange) => {
+    const accepted = await talkOver(stream, signal, GIVEN_UP, async (exchange) => {
       const call = decodeRelayCall(await receive(exchange))
       if (call.t === 'drain') {
         // at once: the relay may not wait for the end of the stream
@@ -194,29 +195,7 @@ export function createSpliceClient (components: SpliceClientComponents): SpliceC
   }
 }
 
-/** A connection that we made to the relay itself. */
-function isUsable (connection: Connection): boolean {
-  return connection.status === 'open' && connection.direction === 'outbound' && !connection.remoteAddr.toString().includes('/p2p-circuit')
-}
-
-/** A short conversation; the signal resets its stream, so that nothing waits for the other side any longer. */
-async function talk<T> (stream: PeerStream, signal: AbortSignal, conversation: (exchange: ReturnType<typeof createFrameExchange>) => Promise<T>): Promise<T> {
-  const onAbort = (): void => { stream.abort(new CarrierError('ERR_CANCELLED', 'the splice was given up')) }
-  if (signal.aborted) onAbort()
-  else signal.addEventListener('abort', onAbort, { once: true })
-  const exchange = createFrameExchange(stream)
-  try {
-    const result = await conversation(exchange)
-    await exchange.end()
-    return result
-  } catch (err) {
-    stream.abort(err instanceof Error ? err : new CarrierError('ERR_INTERNAL', String(err)))
-    throw err
-  } finally {
-    exchange.finish()
-    signal.removeEventListener('abort', onAbort)
-  }
-}
+const GIVEN_UP = 'the splice was given up'
 
 async function receive (exchange: Pick<ReturnType<typeof createFrameExchange>, 'read'>): Promise<Uint8Array> {
   const frame = await exchange.read(LIMITS.spliceMessageBytes)

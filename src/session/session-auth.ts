@@ -17,7 +17,6 @@ import type { LinkFrame } from './frames.ts'
 export interface AuthLink {
   /** Its number; another one after a resume on it. */
   readonly epoch: number
-  readonly isGone: boolean
   send: (frame: LinkFrame) => void
   /** Resolves when the other end has read everything that was sent before. Rejects when the link is gone. */
   ping: () => Promise<unknown>

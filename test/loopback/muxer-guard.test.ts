@@ -13,9 +13,9 @@ import { makeNode, reserved } from '../support/node-pair.ts'
 import { startStockPeer, stopStockPeers } from '../support/stock-peer.ts'
 import { makeTempDirectory } from '../support/temp-directory.ts'
 import { PATIENCE_MS, PATIENT, waitFor, within } from '../support/wait.ts'
+import { yamuxHeader } from '../support/yamux-header.ts'
 
 const ECHO = '/carrier/test-echo/1.0.0'
-const HEADER_BYTES = 12
 const [DATA, PING, SYN] = [0, 2, 1]
 
 type Naked = Connection & { muxer: { maConn: MessageStream, onData: (bytes: Uint8Array) => void } }
@@ -29,17 +29,8 @@ async function startHost (): Promise<{ node: Awaited<ReturnType<typeof createHos
   return { node, metrics, stop: async () => { await node.stop() } }
 }
 
-function header (type: number, flags: number, stream: number, length: number): Uint8Array {
-  const bytes = Buffer.alloc(HEADER_BYTES)
-  bytes.writeUInt8(type, 1)
-  bytes.writeUInt16BE(flags, 2)
-  bytes.writeUInt32BE(stream, 4)
-  bytes.writeUInt32BE(length, 8)
-  return Uint8Array.from(bytes)
-}
-
 function pings (count: number): Uint8Array {
-  return Uint8Array.from(Buffer.concat(Array.from({ length: count }, (_, index) => header(PING, SYN, 0, index))))
+  return Uint8Array.from(Buffer.concat(Array.from({ length: count }, (_, index) => yamuxHeader(PING, SYN, 0, index))))
 }
 
 test('I8: a forbidden frame behind a flood that waits for its turn ends that connection, and nothing else', async (t) => {
@@ -51,7 +42,7 @@ test('I8: a forbidden frame behind a flood that waits for its turn ends that con
     process.off('uncaughtException', note)
     await host.stop()
   })
-  for (const last of [header(DATA, SYN, 101, 0xffff_ffff), header(9, 0, 0, 0)]) {
+  for (const last of [yamuxHeader(DATA, SYN, 101, 0xffff_ffff), yamuxHeader(9, 0, 0, 0)]) {
     const attacker = await startStockPeer()
     const connection = await attacker.dial(host.node.getMultiaddrs()) as Naked
     connection.muxer.onData = () => { /* what it answers is of no interest */ }
@@ -94,7 +85,7 @@ test('I8: a stranger over a circuit that announces a frame of 4 GiB loses its co
   await reserved(bob, PATIENCE_MS)
   const stranger = await startStockPeer()
   const connection = await stranger.dial(multiaddr(`${address}/p2p-circuit/p2p/${bob.identity.peerId.toString()}`)) as Naked
-  connection.muxer.maConn.send(header(DATA, SYN, 101, 0xffff_ffff))
+  connection.muxer.maConn.send(yamuxHeader(DATA, SYN, 101, 0xffff_ffff))
   // one who says nothing is lost after a while, and a stranger that does nothing is sent away later
   const timer = setInterval(() => { if (connection.status === 'open') connection.muxer.maConn.send(new Uint8Array(1000)) }, 200)
   t.after(() => { clearInterval(timer) })
@@ -114,7 +105,7 @@ function cutAnywhere (connection: MessageStream): void {
       offset += length
     }
     // a wider window changes nothing here; answers to pings that its muxer did not send would end it
-    if (sentCount++ % 40 === 39) isFree = send(Uint8Array.from(Buffer.concat(Array.from({ length: 1_500 }, () => header(1, 0, 1, 1)))))
+    if (sentCount++ % 40 === 39) isFree = send(Uint8Array.from(Buffer.concat(Array.from({ length: 1_500 }, () => yamuxHeader(1, 0, 1, 1)))))
     return isFree
   }
 }

@@ -7,19 +7,10 @@ import type { Metrics } from '../../../src/base/index.ts'
 import { createMuxerGuard } from '../../../src/bootstrap/muxer-guard.ts'
 import type { MuxerGuard } from '../../../src/bootstrap/muxer-guard.ts'
 import { createFakeClock } from '../../support/fake-clock.ts'
+import { yamuxHeader } from '../../support/yamux-header.ts'
 
 const [DATA, WINDOW, PING, SYN] = [0, 1, 2, 1]
 const HEADER_BYTES = 12
-
-function header (type: number, flags: number, stream: number, length: number): Uint8Array {
-  const bytes = new Uint8Array(HEADER_BYTES)
-  const view = new DataView(bytes.buffer)
-  view.setUint8(1, type)
-  view.setUint16(2, flags)
-  view.setUint32(4, stream)
-  view.setUint32(8, length)
-  return bytes
-}
 
 function repeated (frame: Uint8Array, count: number): Uint8Array {
   const bytes = new Uint8Array(frame.length * count)
@@ -105,7 +96,7 @@ test('I9: a flood of frames waits for its turn, and who sends little never waits
   const guard = createMuxerGuard({ clock, metrics })
   const { connection: flooder } = guardConnection(guard)
   const { connection: honest } = guardConnection(guard)
-  const pings = repeated(header(PING, SYN, 0, 1), 5_000)
+  const pings = repeated(yamuxHeader(PING, SYN, 0, 1), 5_000)
   flooder.say(pings)
   assert.ok(flooder.seenBytes <= 500 * HEADER_BYTES, 'one turn is 500 frames at most')
   let turns = 1
@@ -116,7 +107,7 @@ test('I9: a flood of frames waits for its turn, and who sends little never waits
   assert.ok(flooder.readStatus as string === 'paused')
   assert.ok(turns > 5)
   assert.ok(await counted(metrics, 'carrier_relay_slowed_reads_total') >= 1)
-  for (let count = 0; count < 50; count++) honest.say(repeated(header(PING, SYN, 0, 1), 10))
+  for (let count = 0; count < 50; count++) honest.say(repeated(yamuxHeader(PING, SYN, 0, 1), 10))
   assert.equal(honest.readStatus, 'readable')
   assert.equal(honest.seenBytes, 500 * HEADER_BYTES)
   // a second is worth a quarter of a second of work for all, and what is the flooder's own
@@ -135,7 +126,7 @@ test('I9: a flood of frames waits for its turn, and who sends little never waits
 test('I8: a frame of 4 GiB ends its connection before the muxer sees it', async () => {
   const metrics = createMetrics()
   const { connection } = guardConnection(createMuxerGuard({ clock: createFakeClock(), metrics }))
-  connection.say(Uint8Array.from([...header(WINDOW, SYN, 1, 0), ...header(DATA, 0, 1, 0xffff_ffff)]))
+  connection.say(Uint8Array.from([...yamuxHeader(WINDOW, SYN, 1, 0), ...yamuxHeader(DATA, 0, 1, 0xffff_ffff)]))
   assert.equal(connection.status, 'aborted')
   assert.equal(connection.seenBytes, 0)
   assert.equal(await counted(metrics, 'carrier_relay_broken_connections_total{reason="frame_too_long"}'), 1)
@@ -143,7 +134,7 @@ test('I8: a frame of 4 GiB ends its connection before the muxer sees it', async 
 
 test('what was read before the end of a connection, and comes after it, reaches no muxer', () => {
   const { connection, streams } = guardConnection(createMuxerGuard({ clock: createFakeClock(), metrics: createMetrics() }))
-  connection.say(repeated(header(WINDOW, SYN, 1, 0), 100))
+  connection.say(repeated(yamuxHeader(WINDOW, SYN, 1, 0), 100))
   const seenBytes = connection.seenBytes
   assert.ok(seenBytes < 100 * HEADER_BYTES, 'some of it waits for a later turn')
   connection.dispatchEvent(new Event('close'))
@@ -161,8 +152,8 @@ test('I8: incomplete frames of all connections are bounded: who has most of them
   const block = new Uint8Array(most)
   const connections = Array.from({ length: fits + 1 }, () => guardConnection(guard).connection)
   for (const [index, connection] of connections.entries()) {
-    connection.say(header(WINDOW, SYN, 1, 0))
-    connection.say(header(DATA, 0, 1, LIMITS.relayStreamWindowBytes))
+    connection.say(yamuxHeader(WINDOW, SYN, 1, 0))
+    connection.say(yamuxHeader(DATA, 0, 1, LIMITS.relayStreamWindowBytes))
     connection.say(index === 3 ? block : block.subarray(1))
   }
   assert.deepEqual(connections.flatMap(({ status }, index) => status === 'open' ? [] : [index]), [3])
@@ -175,7 +166,7 @@ test('I8: streams that do not say what they want make room, oldest first; those 
   const { connection, streams } = guardConnection(createMuxerGuard({ clock: createFakeClock(), metrics }))
   const most = LIMITS.relayOpeningStreamsPerPeerCount
   const open = (index: number): void => {
-    connection.say(header(WINDOW, SYN, 2 * index + 1, 0))
+    connection.say(yamuxHeader(WINDOW, SYN, 2 * index + 1, 0))
     connection.readStatus = 'readable'
   }
   for (let index = 0; index < most; index++) open(index)
@@ -192,7 +183,7 @@ test('I8: streams that do not say what they want make room, oldest first; those 
 
 test('answers to one chunk go out as one piece, in their order; later ones at once', () => {
   const { connection } = guardConnection(createMuxerGuard({ clock: createFakeClock(), metrics: createMetrics() }))
-  connection.say(repeated(header(PING, SYN, 0, 1), 20))
+  connection.say(repeated(yamuxHeader(PING, SYN, 0, 1), 20))
   assert.deepEqual(connection.sent.map(({ length }) => length), [20 * HEADER_BYTES])
   connection.send(new Uint8Array(5))
   assert.deepEqual(connection.sent.map(({ length }) => length), [20 * HEADER_BYTES, 5])
@@ -206,10 +197,10 @@ test('a muxer that gives up because of what it was sent is counted; a socket tha
     connection.addEventListener('message', () => { connection.abort(new Error('invalid frame')) })
     return { streams: [] } as unknown as StreamMuxer
   })
-  connection.say(header(9, 0, 0, 0))
+  connection.say(yamuxHeader(9, 0, 0, 0))
   assert.equal(await counted(metrics, 'carrier_relay_broken_connections_total{reason="protocol"}'), 1)
   const { connection: other } = guardConnection(guard)
-  other.say(header(PING, SYN, 0, 1))
+  other.say(yamuxHeader(PING, SYN, 0, 1))
   other.abort(Object.assign(new Error('read ECONNRESET'), { code: 'ECONNRESET' }))
   assert.equal(await counted(metrics, 'carrier_relay_broken_connections_total{reason="protocol"}'), 1)
   // what stands around the guard ends who does not read its answers

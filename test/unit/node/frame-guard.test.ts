@@ -10,19 +10,10 @@ import { createStreamMuxers } from '../../../src/node/stream-muxer.ts'
 import type { StreamClass } from '../../../src/node/stream-muxer.ts'
 import { createFakeClock } from '../../support/fake-clock.ts'
 import { PATIENT, waitFor } from '../../support/wait.ts'
+import { yamuxHeader } from '../../support/yamux-header.ts'
 
 const [DATA, WINDOW, SYN] = [0, 1, 1]
 const SOMEBODY = { toString: () => 'somebody' } as unknown as PeerId
-
-function header (type: number, flags: number, stream: number, length: number): Uint8Array {
-  const bytes = new Uint8Array(12)
-  const view = new DataView(bytes.buffer)
-  view.setUint8(1, type)
-  view.setUint16(2, flags)
-  view.setUint32(4, stream)
-  view.setUint32(8, length)
-  return bytes
-}
 
 /** A connection of a node to a peer of the class, and the peer's end of it. */
 function connect (classOf: () => StreamClass, isDialled: boolean): { ours: MessageStream, theirs: MessageStream, error: () => Error | undefined, streams: () => Stream[] } {
@@ -37,11 +28,11 @@ function connect (classOf: () => StreamClass, isDialled: boolean): { ours: Messa
 }
 
 for (const [name, level, isDialled, bytes] of [
-  ['longer than the window of a stranger', 'stranger', false, [header(WINDOW, SYN, 1, 0), header(DATA, 0, 1, LIMITS.strangerWindowBytes + 1)]],
-  ['longer than the window of a friend', 'friend', false, [header(WINDOW, SYN, 1, 0), header(DATA, 0, 1, LIMITS.streamWindowBytes + 1)]],
-  ['of 4 GiB, from a relay that the node dialled', 'relay', true, [header(WINDOW, SYN, 2, 0), header(DATA, 0, 2, 0xffff_ffff)]],
-  ['for a stream that was never opened', 'friend', false, [header(DATA, 0, 1, 1000)]],
-  ['for a stream that was never opened, where the node dialled', 'friend', true, [header(DATA, 0, 2, 1000)]]
+  ['longer than the window of a stranger', 'stranger', false, [yamuxHeader(WINDOW, SYN, 1, 0), yamuxHeader(DATA, 0, 1, LIMITS.strangerWindowBytes + 1)]],
+  ['longer than the window of a friend', 'friend', false, [yamuxHeader(WINDOW, SYN, 1, 0), yamuxHeader(DATA, 0, 1, LIMITS.streamWindowBytes + 1)]],
+  ['of 4 GiB, from a relay that the node dialled', 'relay', true, [yamuxHeader(WINDOW, SYN, 2, 0), yamuxHeader(DATA, 0, 2, 0xffff_ffff)]],
+  ['for a stream that was never opened', 'friend', false, [yamuxHeader(DATA, 0, 1, 1000)]],
+  ['for a stream that was never opened, where the node dialled', 'friend', true, [yamuxHeader(DATA, 0, 2, 1000)]]
 ] as const) {
   test(`I8: a frame ${name} ends the connection before anything of it is kept`, async () => {
     const { ours, theirs, error } = connect(() => level, isDialled)
@@ -55,10 +46,10 @@ for (const [name, level, isDialled, bytes] of [
 test('a whole window in one frame is taken, also on a stream of one who is no friend any more', async () => {
   let level: StreamClass = 'friend'
   const { ours, theirs, streams } = connect(() => level, false)
-  theirs.send(header(WINDOW, SYN, 1, 0))
+  theirs.send(yamuxHeader(WINDOW, SYN, 1, 0))
   await waitFor('the stream', () => streams().length === 1, PATIENT)
   level = 'stranger'
-  theirs.send(header(DATA, 0, 1, LIMITS.streamWindowBytes))
+  theirs.send(yamuxHeader(DATA, 0, 1, LIMITS.streamWindowBytes))
   for (let count = 0; count < 10; count++) await turn()
   assert.equal(ours.status, 'open')
   ours.abort(new Error('done'))
