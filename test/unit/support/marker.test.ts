@@ -15,7 +15,9 @@ test('a trace of 31 bytes is found wherever it was cut and wherever it lies, raw
     const spelling = spellings[which] ?? marker
     const start = cut % (spelling.length - SHORTEST_TRACE_BYTES - 4)
     const trace = spelling.subarray(start, start + SHORTEST_TRACE_BYTES)
-    const offset = finder.find(Buffer.concat([randomBytes(before), trace, randomBytes(after)]))
+    // no byte before the trace may happen to be the one the marker has there: the block found would begin earlier
+    const strange = Buffer.alloc(before, ~(spelling[start - 1] ?? 0))
+    const offset = finder.find(Buffer.concat([strange, trace, randomBytes(after)]))
     assert.ok(offset !== undefined && offset >= before && offset < before + SHORTEST_TRACE_BYTES)
   }))
 })
