@@ -47,6 +47,7 @@ export const LIMIT_TABLE = {
   dialStaggerMs: { value: 250, unit: 'ms', overflow: 'the next address is tried beside the first' },
   rememberedAddressCount: { value: 8, unit: 'addresses per device', overflow: 'the oldest is forgotten' },
   relayCount: { value: 8, unit: 'relays', overflow: 'ERR_CONFIG' },
+  relayAddressCount: { value: 4, unit: 'addresses of one relay', overflow: 'ERR_CONFIG' },
   relayReservedCount: { value: 3, unit: 'relays', overflow: 'the best ones hold our reservations, further listed relays stand by' },
   relayMeasureMs: { value: 300_000, unit: 'ms', overflow: 'interval at which a relay that stands by is measured' },
   relayLossMemoryMs: { value: 600_000, unit: 'ms', overflow: 'a lost reservation before it counts no more against the relay' },

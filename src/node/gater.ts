@@ -7,6 +7,7 @@ import type { Did } from '../identity/index.ts'
 import type { InboundLimits, InboundRefusal } from './inbound-limits.ts'
 import type { PeerDirectory } from './peer-directory.ts'
 import { createRateLimit } from './rate-limit.ts'
+import { addressesOf } from './relay-address.ts'
 import type { RelayAddress } from './relay-address.ts'
 import type { PeerLevel } from './types.ts'
 
@@ -35,7 +36,7 @@ export function createGater (components: GaterComponents): ConnectionGater {
   function isRelayAddress (address: Multiaddr): boolean {
     const text = address.toString()
     const peerId = address.getComponents().findLast((part) => part.name === 'p2p')?.value
-    return relays.some((relay) => relay.multiaddr.toString() === text ||
+    return relays.flatMap(addressesOf).some((relay) => relay.text === text ||
       (relay.peerId === peerId && relay.text.startsWith('/dnsaddr/') && !text.includes('/p2p-circuit')))
   }
 

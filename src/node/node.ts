@@ -32,7 +32,7 @@ import { createPeerDirectory } from './peer-directory.ts'
 import { createPeerSweep } from './peer-sweep.ts'
 import { pingConnection } from './ping.ts'
 import { createProtocolDoor } from './protocol-door.ts'
-import { parseRelayAddresses } from './relay-address.ts'
+import { addressesOf, parseRelayAddresses } from './relay-address.ts'
 import { createPuncher } from './punch.ts'
 import { createReach } from './reach.ts'
 import { ADDRESSES_PROTOCOL } from './reach-news.ts'
@@ -335,7 +335,7 @@ export function createNode (components: NodeComponents, init: NodeInit): Node {
   }
 
   function relayHosts (): string[] {
-    return relays.flatMap((relay) => [endpoints.ipOf(relay.peerId) ?? [], relay.text.split('/')[2] ?? []].flat())
+    return relays.flatMap((relay) => [endpoints.ipOf(relay.peerId) ?? [], ...addressesOf(relay).map(({ text }) => text.split('/')[2] ?? [])].flat())
   }
 
   function describe (entry: AuthenticatedConnection): Peer {

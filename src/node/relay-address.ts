@@ -12,18 +12,29 @@ export interface RelayAddress {
   multiaddr: Multiaddr
   /** To listen through it. */
   circuit: Multiaddr
+  /** Further addresses of the same relay, in the order of the list: of the other family, or another port. */
+  others: readonly RelayAddress[]
+}
+
+/** All addresses of a relay. */
+export function addressesOf (relay: RelayAddress): RelayAddress[] {
+  return [relay, ...relay.others]
 }
 
 /**
- * Parses relay addresses; several addresses of one relay are one relay with the first address.
+ * Parses relay addresses; several addresses of one relay are one relay.
  *
- * @throws CarrierError ERR_CONFIG with the address that is wrong and why
+ * @throws CarrierError ERR_CONFIG with the address that is wrong and why, or with what is too many
  */
 export function parseRelayAddresses (texts: readonly string[]): RelayAddress[] {
   const relays = new Map<string, RelayAddress>()
   for (const text of texts) {
     const relay = parseRelayAddress(text)
-    if (!relays.has(relay.peerId)) relays.set(relay.peerId, relay)
+    const known = relays.get(relay.peerId)
+    if (known !== undefined && addressesOf(known).some((address) => address.text === relay.text)) continue
+    const joined = known === undefined ? relay : { ...known, others: [...known.others, relay] }
+    if (addressesOf(joined).length > LIMITS.relayAddressCount) throw new CarrierError('ERR_CONFIG', `the relay ${relay.peerId} has more than ${LIMITS.relayAddressCount} addresses: remove some`)
+    relays.set(relay.peerId, joined)
   }
   if (relays.size > LIMITS.relayCount) throw new CarrierError('ERR_CONFIG', `${relays.size} relays are configured, at most ${LIMITS.relayCount} can be used: remove some`)
   return [...relays.values()]
@@ -49,7 +60,7 @@ export function parseRelayAddress (text: string): RelayAddress {
   }
   if (!last.value.startsWith('12D3KooW')) throw wrong(text, 'names a peer id that is no Ed25519 one (these start with 12D3KooW)')
   if (!parts.some((part) => part.name === 'tcp') && parts[0]?.name !== 'dnsaddr') throw wrong(text, 'has no /tcp/PORT part: relays are reached over TCP, WebSockets or /dnsaddr')
-  return { text: address.toString(), peerId: last.value, multiaddr: address, circuit: address.encapsulate('/p2p-circuit') }
+  return { text: address.toString(), peerId: last.value, multiaddr: address, circuit: address.encapsulate('/p2p-circuit'), others: [] }
 }
 
 const EXAMPLE = '/ip4/203.0.113.7/tcp/4001/p2p/12D3KooW…'

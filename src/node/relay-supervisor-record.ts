@@ -1,6 +1,7 @@
 /** What the supervisor keeps of each relay, and what follows from it. */
 import type { Listener } from '@libp2p/interface'
 import { backoffMs, LIMITS } from '../base/index.ts'
+import { addressesOf } from './relay-address.ts'
 import type { RelayAddress } from './relay-address.ts'
 import type { RelayFacts } from './relay-choice.ts'
 import type { RelayFailure } from './relay-plan.ts'
@@ -24,6 +25,8 @@ const LOSS_COUNT = 8
 
 /** Mutable record of one relay. */
 export interface KeptRelay extends SeenRelay {
+  /** The one of its addresses at which it was reached last. */
+  reachedAt: RelayAddress | undefined
   listener: Listener | undefined
   /** What is done now; `abort` ends a pause or an attempt early. */
   turn: { kind: 'attempt' | 'pause', sinceMs: number, abort: () => void } | undefined
@@ -48,6 +51,7 @@ export interface KeptRelay extends SeenRelay {
 export function createKeptRelay (relay: RelayAddress): KeptRelay {
   return {
     relay,
+    reachedAt: undefined,
     status: { peerId: relay.peerId, address: relay.text, state: 'connecting', rttMs: undefined, loadPermille: undefined, isChosen: false, reason: 'no attempt yet' },
     listener: undefined,
     turn: undefined,
@@ -65,10 +69,15 @@ export function createKeptRelay (relay: RelayAddress): KeptRelay {
   }
 }
 
+/** At which addresses it is worth a try: the one that answers, or all while none does. */
+export function usefulAddresses (item: Pick<KeptRelay, 'relay' | 'reachedAt' | 'health'>): RelayAddress[] {
+  return item.reachedAt !== undefined && item.health === 'up' ? [item.reachedAt] : addressesOf(item.relay)
+}
+
 /** What the choice is made from. */
-export function factsOf (item: KeptRelay, nowMs: number): RelayFacts & { isReserved: boolean, relay: RelayAddress } {
+export function factsOf (item: KeptRelay, nowMs: number): RelayFacts & { isReserved: boolean, addresses: readonly RelayAddress[] } {
   return {
-    relay: item.relay,
+    addresses: usefulAddresses(item),
     peerId: item.relay.peerId,
     isChosen: item.status.isChosen,
     isReserved: item.status.state === 'reserved',

@@ -8,6 +8,7 @@ import { abortable, CarrierError, createTaskOwner, LIMITS, sleep, startDeadline 
 import type { CounterMetric, Startable } from '../base/index.ts'
 import type { Host } from './host.ts'
 import type { RelayAddress } from './relay-address.ts'
+import { dialRelay } from './relay-dial.ts'
 import { chooseRelays, dialOrder } from './relay-choice.ts'
 import { explainRelayFailure, relayRetryMs } from './relay-plan.ts'
 import { createRelayTrust } from './relay-probe.ts'
@@ -39,7 +40,7 @@ export interface RelaySupervisor extends Startable {
   isReserved: (peerId: string) => boolean
   /** It stops soon or does not forward: nothing new should go over it, and what runs over it should move. */
   isLeaving: (peerId: string) => boolean
-  /** All relays, the one to dial through first at the front. */
+  /** All relays, the one to dial through first at the front, each at the address that answers; at all of its addresses while none does. */
   dialOrder: () => RelayAddress[]
   /** What the relay said of our quota of circuits there. */
   noteQuota: (peerId: string, usedUp: UsedUpQuota | undefined) => void
@@ -199,11 +200,20 @@ export function createRelaySupervisor (components: RelaySupervisorComponents, re
     }
   }
 
+  async function connect (item: KeptRelay, signal: AbortSignal): Promise<Connection> {
+    const { connection, address } = await dialRelay(components, item.relay, item.reachedAt, signal)
+    if (address !== undefined) {
+      item.reachedAt = address
+      item.status = { ...item.status, address: address.text }
+    }
+    return connection
+  }
+
   async function reserve (item: KeptRelay, parent: AbortSignal): Promise<Connection> {
     using deadline = startDeadline(clock, LIMITS.relayAttemptMs, 'no answer from the relay', parent)
     const { signal } = deadline
-    const { libp2p, createCircuitListener } = components.host()
-    const connection = await libp2p.dial(item.relay.multiaddr, { signal })
+    const { createCircuitListener } = components.host()
+    const connection = await connect(item, signal)
     try {
       // A relay that has just started may not serve hop yet. Asking first keeps libp2p from remembering it as unfit for ever.
       const probe = await connection.newStream(HOP_PROTOCOL, { signal, runOnLimitedConnection: true })
@@ -224,7 +234,7 @@ export function createRelaySupervisor (components: RelaySupervisorComponents, re
   /** Round trip and load, over a connection that is closed again unless a circuit uses it. */
   async function measure (item: KeptRelay, parent: AbortSignal): Promise<void> {
     using deadline = startDeadline(clock, LIMITS.relayAttemptMs, 'no answer from the relay', parent)
-    const connection = await components.host().libp2p.dial(item.relay.multiaddr, { signal: deadline.signal })
+    const connection = await connect(item, deadline.signal)
     try {
       await look.once(item, connection, deadline.signal)
     } finally {
@@ -278,7 +288,7 @@ export function createRelaySupervisor (components: RelaySupervisorComponents, re
     statuses: () => supervised.map((item) => item.status),
     isReserved: (peerId) => supervised.some((item) => item.relay.peerId === peerId && item.status.state === 'reserved'),
     isLeaving: (peerId) => supervised.some((item) => item.relay.peerId === peerId && (item.drainsUntilMs !== undefined || item.trust.lie !== undefined || isSpent(item, clock.monotonicMs()))),
-    dialOrder: () => dialOrder(supervised.map((item) => factsOf(item, clock.monotonicMs()))).map((facts) => facts.relay),
+    dialOrder: () => dialOrder(supervised.map((item) => factsOf(item, clock.monotonicMs()))).flatMap((facts) => facts.addresses),
     noteDrain: (peerId, withinMs) => {
       const item = supervised.find((one) => one.relay.peerId === peerId)
       if (item !== undefined) drains(item, withinMs)

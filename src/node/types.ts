@@ -78,7 +78,7 @@ export interface PunchPort {
 /** State of one configured relay, as `carrier status` shows it. */
 export interface RelayStatus {
   peerId: string
-  /** The multiaddr as configured. */
+  /** The multiaddr as configured; of several that of the last connection. */
   address: string
   /** `standby`: it answers, and better ones hold our reservations. */
   state: 'connecting' | 'reserved' | 'standby' | 'unreachable' | 'refused'
@@ -100,6 +100,8 @@ export interface OpenStreamOptions {
   signal?: AbortSignal
   /** PeerIds of relays over which it must not go: a connection that avoids them is used, or made. */
   notVia?: readonly string[]
+  /** A new connection's first words need not wait for the answer to the protocol: a refusal then shows on the stream, as ERR_NOT_AVAILABLE. */
+  isEager?: boolean
 }
 
 /** Events of a node. */

@@ -83,14 +83,24 @@ export async function bringUp ({ namespace, name, cidr }: LinkEnd): Promise<void
   await mustRun('ip', ['-n', namespace.netns, '-batch', '-'], { input: `addr add ${cidr} dev ${name}\nlink set ${name} up\n` })
 }
 
-/** Sets the default route of a namespace. */
-export async function routeVia (namespace: Namespace, gateway: string): Promise<void> {
-  await mustRun('ip', ['-n', namespace.netns, 'route', 'add', 'default', 'via', gateway])
+/** Gives an interface that is on one more address. */
+export async function addAddress ({ namespace, name, cidr }: LinkEnd): Promise<void> {
+  await mustRun('ip', ['-n', namespace.netns, 'addr', 'add', cidr, 'dev', name])
+}
+
+/** Sets a route of a namespace, by default the default route. */
+export async function routeVia (namespace: Namespace, gateway: string, to = 'default'): Promise<void> {
+  await mustRun('ip', ['-n', namespace.netns, 'route', 'add', to, 'via', gateway])
 }
 
 /** Lets a namespace pass packets on. */
 export async function makeRouter (namespace: Namespace): Promise<void> {
-  await mustRun('sh', ['-c', 'echo 1 > /proc/sys/net/ipv4/ip_forward'], { place: namespace })
+  await mustRun('sh', ['-c', 'echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding'], { place: namespace })
+}
+
+/** IPv6 addresses that are added later can be used at once: nobody is asked whether they are taken. */
+export async function skipAddressDetection (namespace: Namespace): Promise<void> {
+  await mustRun('sh', ['-c', 'echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad'], { place: namespace })
 }
 
 /** Puts an nftables rule set in force. */

@@ -69,6 +69,8 @@ table inet filter {
     iifname "${router.lan}" accept
     ct state established,related accept
     icmp type echo-request accept
+    # neighbours of IPv6 find each other by these
+    icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
     ${verdictOnUnasked}
   }
   chain forward {

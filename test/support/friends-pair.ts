@@ -74,7 +74,8 @@ export async function waitOnline (daemon: Daemon, label: string, deadlineMs = PA
   await waitFor(`${label} to be online for ${daemon.name}`, async () => (await daemon.status()).friends.some((friend) => friend.label === label && friend.presence === 'online'), { deadlineMs })
 }
 
-async function befriend (office: Daemon, laptop: Daemon): Promise<{ officeDid: string, laptopDid: string }> {
+/** The laptop asks, the office accepts; each calls the other by its role. Resolves when both are online. */
+export async function befriend (office: Daemon, laptop: Daemon): Promise<{ officeDid: string, laptopDid: string }> {
   const { address } = await office.json<{ address: string }>('id')
   const { did: laptopDid } = await laptop.json<{ did: string }>('id')
   const { did: officeDid } = await laptop.json<{ did: string }>('friend', 'add', address, '--hello', 'it is the laptop')

@@ -18,7 +18,7 @@ const PEER = '12D3KooWBtg3aaRMjxwedh83aGiUkwSxDwUZkzuJcfaqUmo7R3pq'
 const none = {} as unknown as MultiaddrConnection
 
 function makeGater (level: PeerLevel): { gater: ReturnType<typeof createGater>, refused: string[], clock: FakeClock } {
-  const relays = parseRelayAddresses([`/ip4/192.0.2.7/tcp/4001/p2p/${RELAY}`, `/dnsaddr/relay.example/p2p/${DNS_RELAY}`])
+  const relays = parseRelayAddresses([`/ip4/192.0.2.7/tcp/4001/p2p/${RELAY}`, `/ip6/2001:db8::7/tcp/443/p2p/${RELAY}`, `/dnsaddr/relay.example/p2p/${DNS_RELAY}`])
   const refused: string[] = []
   const clock = createFakeClock()
   const gater = createGater({ clock, relays, peers: createPeerDirectory(relays), levelOf: () => level, limits: createInboundLimits(), onRefused: (_peer: PeerId, reason: string) => { refused.push(reason) } })
@@ -29,6 +29,7 @@ test('I10: libp2p itself may dial the listed relays at their listed addresses an
   const { gater } = makeGater('friend')
   const denies = async (text: string): Promise<boolean> => await gater.denyDialMultiaddr?.(multiaddr(text)) === true
   assert.equal(await denies(`/ip4/192.0.2.7/tcp/4001/p2p/${RELAY}`), false)
+  assert.equal(await denies(`/ip6/2001:db8::7/tcp/443/p2p/${RELAY}`), false)
   assert.equal(await denies(`/ip4/198.51.100.1/tcp/443/p2p/${DNS_RELAY}`), false)
   for (const text of [
     `/ip4/192.0.2.8/tcp/4001/p2p/${RELAY}`, '/ip4/192.0.2.7/tcp/4001', `/ip4/192.0.2.7/tcp/4001/p2p/${PEER}`,
