@@ -48,6 +48,8 @@ export async function carryLocalConnection (init: LocalConnectionInit): Promise<
   }
   const onAbort = (): void => { channel.destroy(toCarrierError(signal.reason, 'ERR_CANCELLED', 'the forward was closed')) }
   signal.addEventListener('abort', onAbort, { once: true })
+  // the open frame leaves at the end of this turn of promises: what is made for the join here is made while it travels
+  await Promise.resolve()
   try {
     const joined = join(socket, channel, { onAnswer: init.onAnswer })
     if (signal.aborted) onAbort()
