@@ -92,22 +92,24 @@ export function joinSplice (components: SpliceCopyComponents, init: SpliceCopyIn
 
     const leg = createSpliceLeg(pool, { socket: end.socket, copy: init.copy }, {
       onRead: (bytes, onWritten) => {
+        // bytes that are written are gone
+        const byteCount = bytes.length
         if (ending !== undefined || isOver) {
           onWritten()
           return true
         }
-        sentBytes += bytes.length
+        sentBytes += byteCount
         if (sentBytes > maxBytes) {
           onWritten()
           finish('data-limit', 'reset')
           return true
         }
-        forwardedBytes += bytes.length
-        onBytes(bytes.length)
-        onSent?.(bytes.length)
+        forwardedBytes += byteCount
+        onBytes(byteCount)
+        onSent?.(byteCount)
         const to = sink()
         to.write(bytes, onWritten)
-        if (flow?.charge(bytes.length, goOn) === false) leg.hold()
+        if (flow?.charge(byteCount, goOn) === false) leg.hold()
         return to.isDrained()
       },
       onEnd: () => { conclude('finished') },

@@ -10,14 +10,14 @@ import { formatFacts, machineFacts } from './report.ts'
 import { runWan } from './wan.ts'
 
 const HELP = `usage: npm run bench -- [--wan] [--memory] [--all] [--quick] [--rounds N] [--seconds S] [--only TEXT] [--json FILE]
-  (no mode)     Carrier and all baselines side by side on loopback, and the gates
+  (no mode)     Carrier and all baselines side by side on this machine, and the gates
   --wan         the emulated wide area (Linux, root)
   --memory      memory of idle sessions and channels
   --all         all three
   --quick       2 short rounds: shows that everything runs, no figures to quote
   --rounds N    rounds per subject; at least 7 for figures that are quoted (default 7)
-  --seconds S   length of each bulk transfer on loopback (default 1)
-  --only TEXT   subjects on loopback whose name contains TEXT, or one of several: a,b
+  --seconds S   length of each bulk transfer without --wan (default 1)
+  --only TEXT   subjects whose name contains TEXT, or one of several: a,b; cable: those of the direct gates
   --json FILE   writes rounds, medians, gates and the facts of the machine
 `
 

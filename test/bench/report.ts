@@ -5,9 +5,10 @@ import { cpus, release, totalmem } from 'node:os'
 import { median } from '../support/statistics.ts'
 import type { NumberKey, RecordKey, Round } from './measure.ts'
 import { findTool } from './subject.ts'
+import type { NetworkName } from './subject.ts'
 
 /** What became of one subject: its rounds in order (undefined: this one failed), or the reason why there are none. */
-export interface SubjectResult { name: string, rounds: Array<Round | undefined>, routes: string[], failures: string[], notRun?: string }
+export interface SubjectResult { name: string, on: NetworkName, rounds: Array<Round | undefined>, routes: string[], failures: string[], notRun?: string }
 
 /** The machine and the day: figures mean nothing without them. What the machine does not tell is absent. */
 export interface MachineFacts {
@@ -51,10 +52,12 @@ export function formatTable (results: readonly SubjectResult[]): string {
       ? [result.name, ...COLUMNS.map(([, cell]) => cell(rounds))]
       : [result.name, `not run: ${result.notRun ?? result.failures[0] ?? 'no rounds'}`, ...COLUMNS.slice(1).map(() => '')]
   })
+  const cabled = results.filter(({ on }) => on === 'cable').map(({ name }) => name)
   const notes = results.flatMap((result) => [
     ...(result.routes.length === 0 ? [] : [`${result.name}: ${result.routes.join(' → ')}`]),
     ...(completeRounds(result).length === 0 ? [] : result.failures.map((failure) => `${result.name}: FAILED: ${failure}`))
   ])
+  if (cabled.length > 0) notes.unshift(`from one network namespace to another over a veth pair, all others on loopback: ${cabled.join(', ')}`)
   return [[head, head.map(() => '---'), ...rows].map((row) => `| ${row.join(' | ')} |`).join('\n'), ...(notes.length === 0 ? [] : [notes.join('\n')])].join('\n\n')
 }
 

@@ -1,8 +1,8 @@
 /** What every subject of the bench is: a way from a client port to a service of its own, and the processes on that way. */
 import { execFileSync } from 'node:child_process'
 import { accessSync, constants, readFileSync } from 'node:fs'
-import { connect } from 'node:net'
 import { delimiter, join } from 'node:path'
+import type { TestNetwork } from '../support/network.ts'
 import { HOST, startProgram } from '../support/program.ts'
 import type { Place, Program } from '../support/program.ts'
 import { GiveUpError, waitFor, within } from '../support/wait.ts'
@@ -20,18 +20,24 @@ export interface RunningSubject {
   stop: () => Promise<void>
 }
 
-/** One row of the table. `start` gives a sentence instead when the subject cannot run here. */
-export interface Subject { name: string, start: () => Promise<RunningSubject | string> }
+/** Where a subject runs: everything on this machine's loopback, or two machines on one cable (cable.ts). */
+export type NetworkName = 'loopback' | 'cable'
 
-/** The way to a service: what {@link withService} wants to be built. */
-export type Way = Omit<RunningSubject, 'target' | 'stop'> & { port: number }
+/** One row of the table. `start` gives a sentence instead when the subject cannot run here; everything it starts is in a place of `network`. */
+export interface Subject { name: string, on: NetworkName, start: (network: TestNetwork) => Promise<RunningSubject | string> }
 
+/** The way to a service: what {@link withService} wants to be built. The port is one of the laptop's loopback unless there is a host. */
+export type Way = Omit<RunningSubject, 'target' | 'stop'> & { port: number, host?: string }
+
+/** Across a cable plain TCP comes to the service from outside. */
+const ANY_HOST = '0.0.0.0'
 const START_DEADLINE_MS = 120_000
+const TCP_LISTEN = '0A'
 const LISTEN_DEADLINE_MS = 20_000
 const STOP_DEADLINE_MS = 20_000
 
-/** Starts a service and the way to it; whatever was started is stopped when a later step fails. `own` registers what the way needs stopped. */
-export async function withService (build: (servicePort: number, own: (stop: () => Promise<unknown>) => void) => Promise<Way | string>): Promise<RunningSubject | string> {
+/** Starts a service at the office and the way to it from the laptop; whatever was started is stopped when a later step fails. `own` registers what the way needs stopped. */
+export async function withService (network: TestNetwork, build: (servicePort: number, own: (stop: () => Promise<unknown>) => void) => Promise<Way | string>): Promise<RunningSubject | string> {
   const stops: Array<() => Promise<unknown>> = []
   const stop = async (): Promise<void> => {
     for (const one of stops.splice(0).reverse()) {
@@ -40,15 +46,15 @@ export async function withService (build: (servicePort: number, own: (stop: () =
     }
   }
   try {
-    const service = await startService()
+    const service = await startService({ place: network.office, host: network.name === 'loopback' ? HOST.address : ANY_HOST })
     stops.push(service.stop)
     const way = await within('the subject to start', START_DEADLINE_MS, build(service.port, (one) => { stops.push(one) }))
     if (typeof way === 'string') {
       await stop()
       return way
     }
-    const { port, ...rest } = way
-    return { ...rest, target: { host: '127.0.0.1', port }, stop }
+    const { port, host = '127.0.0.1', ...rest } = way
+    return { ...rest, target: { host, port }, stop }
   } catch (err) {
     await stop()
     throw err
@@ -62,11 +68,11 @@ export async function startService (options: { place?: Place, host?: string } = 
   return { program, port, stop: program.stop }
 }
 
-/** Waits until somebody accepts on a port of this machine. */
+/** Waits until somebody listens on a TCP port of the network that `program` is in. */
 export async function waitListening (port: number, program: Program): Promise<void> {
   await waitFor(`${program.name} to listen on ${port}`, async () => {
     if (program.hasExited()) throw new GiveUpError(`${program.name} ended: ${program.stderr()}${program.stdout()}`.slice(0, 2000))
-    return canConnect(port)
+    return isListening(port, program.pid)
   }, { deadlineMs: LISTEN_DEADLINE_MS })
 }
 
@@ -105,14 +111,11 @@ export function isRunning (pid: number): boolean {
   }
 }
 
-async function canConnect (port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect({ host: '127.0.0.1', port })
-    const finish = (isOpen: boolean): void => {
-      socket.destroy()
-      resolve(isOpen)
-    }
-    socket.once('connect', () => { finish(true) })
-    socket.once('error', () => { finish(false) })
-  })
+/** From the kernel's tables of the network that a process is in. */
+function isListening (port: number, pid: number): boolean {
+  const hexPort = port.toString(16).toUpperCase().padStart(4, '0')
+  return ['tcp', 'tcp6'].some((table) => readFileSync(`/proc/${pid}/net/${table}`, 'utf8').split('\n').some((line) => {
+    const [, local, , state] = line.trim().split(/\s+/)
+    return local?.endsWith(`:${hexPort}`) === true && state === TCP_LISTEN
+  }))
 }

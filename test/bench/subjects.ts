@@ -7,17 +7,18 @@ import type { Subject } from './subject.ts'
 
 /** All subjects. Gates refer to them by name (gates.ts). */
 export const SUBJECTS = [
-  { name: 'plain TCP', start: startPlain },
-  { name: 'forward, direct', start: startDirectForward },
-  { name: 'ssh -L', start: startSsh },
-  { name: 'stunnel', start: startStunnel },
-  { name: 'hypertele', start: startHypertele },
-  { name: 'forward, relayed', start: startRelayedForward },
-  { name: 'forward, relayed, public-API copy', start: startRelayedForwardPublicCopy },
-  { name: 'ssh -L through a jump host', start: startSshThroughJumpHost },
-  { name: '3-hop Node pipe, unencrypted', start: startPipes },
-  { name: 'stock circuit-relay-v2 tunnel', start: startCircuitTunnel },
-  { name: 'nginx stream, 1 hop', start: startNginx }
+  { name: 'plain TCP', on: 'loopback', start: startPlain },
+  { name: 'plain TCP over the cable', on: 'cable', start: startPlain },
+  { name: 'forward, direct', on: 'cable', start: startDirectForward },
+  { name: 'ssh -L', on: 'cable', start: startSsh },
+  { name: 'stunnel', on: 'cable', start: startStunnel },
+  { name: 'hypertele', on: 'cable', start: startHypertele },
+  { name: 'forward, relayed', on: 'loopback', start: startRelayedForward },
+  { name: 'forward, relayed, public-API copy', on: 'loopback', start: startRelayedForwardPublicCopy },
+  { name: 'ssh -L through a jump host', on: 'loopback', start: startSshThroughJumpHost },
+  { name: '3-hop Node pipe, unencrypted', on: 'loopback', start: startPipes },
+  { name: 'stock circuit-relay-v2 tunnel', on: 'loopback', start: startCircuitTunnel },
+  { name: 'nginx stream, 1 hop', on: 'loopback', start: startNginx }
 ] as const satisfies readonly Subject[]
 
 /** The name of a subject. */
