@@ -65,7 +65,7 @@ export function createAuthGate (components: AuthComponents & { clock: Clock, log
   async function initiate (connection: Connection, signal: AbortSignal): Promise<void> {
     using deadline = startDeadline(clock, LIMITS.authTimeoutMs, 'no auth handshake in time', signal)
     await run(connection, deadline.signal, async (device) => {
-      const raw: Stream = await connection.newStream(AUTH_PROTOCOL, { signal: deadline.signal, runOnLimitedConnection: true })
+      const raw: Stream = await connection.newStream(AUTH_PROTOCOL, { signal: deadline.signal, runOnLimitedConnection: true, negotiateFully: false })
       return within(createPeerStream(raw), deadline.signal, async (stream) => initiateAuth(components, stream, device))
     })
   }

@@ -26,7 +26,9 @@ export async function createHost (init: Libp2pConfigInit): Promise<Host> {
   const internals: Internals = libp2p.services.internals
 
   async function dialAddress (address: Multiaddr, signal: AbortSignal): Promise<Connection> {
-    return internals.transportManager.dial(address, { signal, upgrader: internals.upgrader })
+    // a circuit is asked for together with the protocol that asks: a relay of ours has said that it speaks it, and one that does not says so
+    const options = { signal, upgrader: internals.upgrader, negotiateFully: false }
+    return internals.transportManager.dial(address, options)
   }
 
   /** The transport that listens on addresses like this one. */

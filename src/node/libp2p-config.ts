@@ -10,6 +10,7 @@ import { ping } from '@libp2p/ping'
 import type { Ping } from '@libp2p/ping'
 import type { Libp2pOptions } from 'libp2p'
 import { LIMITS } from '../base/index.ts'
+import { eagerUpgrader } from './eager-upgrade.ts'
 import type { SecureChannel } from './secure-channel.ts'
 import type { StreamMuxers } from './stream-muxer.ts'
 import type { Upstream } from './upstream.ts'
@@ -66,7 +67,10 @@ export function createLibp2pConfig (init: Libp2pConfigInit): Libp2pOptions<HostS
       proxiedTcp(init.upstream),
       webSocketDialer(init.upstream),
       // one at a time, the stock value, hangs for ever with two relays
-      circuitRelayTransport({ reservationConcurrency: LIMITS.relayCount, reservationCompletionTimeout: LIMITS.relayAttemptMs })
+      (components) => circuitRelayTransport({ reservationConcurrency: LIMITS.relayCount, reservationCompletionTimeout: LIMITS.relayAttemptMs })(
+        // the same components, seen through another upgrader
+        Object.create(components, { upgrader: { value: eagerUpgrader(components.upgrader) } }) as typeof components
+      )
     ],
     connectionEncrypters: [init.secureChannel.encrypter],
     streamMuxers: [init.muxers.factory],

@@ -52,9 +52,9 @@ export function createOutboundStreams (components: OutboundStreamsComponents): O
     if (components.levelOf(device) === 'blocked') throw new CarrierError('ERR_NOT_AVAILABLE', 'the device is blocked; unblock it first')
   }
 
-  async function openOn (entry: AuthenticatedConnection, protocol: string, signal: AbortSignal): ReturnType<CarrierNode['openStream']> {
+  async function openOn (entry: AuthenticatedConnection, protocol: string, signal: AbortSignal, isEager: boolean): ReturnType<CarrierNode['openStream']> {
     try {
-      const raw = await entry.connection.newStream(protocol, { signal, runOnLimitedConnection: true, maxOutboundStreams: LIMITS.peerStreamCount })
+      const raw = await entry.connection.newStream(protocol, { signal, runOnLimitedConnection: true, maxOutboundStreams: LIMITS.peerStreamCount, negotiateFully: !isEager })
       return { stream: door.track(createPeerStream(raw), entry.device), peer: describe(entry) }
     } catch (err) {
       signal.throwIfAborted()
@@ -71,7 +71,8 @@ export function createOutboundStreams (components: OutboundStreamsComponents): O
       const known = bestOf(device, options.notVia)
       if (known !== undefined) {
         try {
-          return await openOn(known, protocol, deadline.signal)
+          // the answer shows that it still lives
+          return await openOn(known, protocol, deadline.signal, false)
         } catch (err) {
           deadline.signal.throwIfAborted()
           // it had died without our knowing: a fresh connection decides
@@ -79,7 +80,7 @@ export function createOutboundStreams (components: OutboundStreamsComponents): O
         }
       }
       const entry = await dialer.connect(device, deadline.signal, options.notVia)
-      const opened = await openOn(entry, protocol, deadline.signal)
+      const opened = await openOn(entry, protocol, deadline.signal, options.isEager === true)
       thinOut(device, entry)
       return opened
     },

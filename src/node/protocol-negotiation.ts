@@ -8,7 +8,8 @@ import { CarrierError, concatBytes, encodeVarint, utf8Encode } from '../base/ind
 /** `accept` takes the name, `unknown` lets the other side try another, `refuse` resets the stream. */
 export type NegotiationVerdict = 'accept' | 'unknown' | 'refuse'
 
-const HEADER = '/multistream/1.0.0'
+/** The first line of both sides. */
+export const MULTISTREAM_HEADER = '/multistream/1.0.0'
 
 /** Longest line, newline included. */
 const MAX_LINE_BYTES = 1024
@@ -73,8 +74,8 @@ export async function answerNegotiation (stream: Stream, judge: (protocol: strin
     /** True when the conversation is over. */
     function answer (line: string): boolean {
       if (++lineCount > MAX_LINE_COUNT) throw new CarrierError('ERR_PROTOCOL', 'the stream tried too many protocols')
-      if (line === HEADER) {
-        stream.send(encodeLine(HEADER))
+      if (line === MULTISTREAM_HEADER) {
+        stream.send(encodeLine(MULTISTREAM_HEADER))
         return false
       }
       const verdict = judge(line)

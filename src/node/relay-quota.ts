@@ -81,11 +81,16 @@ export function quotaError (relayPeerId: string, usedUp: UsedUpQuota, nowMs: num
   return new CarrierError('ERR_QUOTA', `${describeQuota(usedUp, nowMs)}, or use another relay`, { cause, detail: { quota: usedUp.quota, retryMs: usedUp.retryMs, relay: relayPeerId } })
 }
 
+/** A quota of a relay in words, by its name; the empty name is that of a relay which names none. `isShared`: of all strangers together. Pure. */
+export function nameQuota (quota: string, isShared = false): string {
+  const words = QUOTA_WORDS.get(quota)
+  if (words === undefined) return quota === '' ? 'a quota' : `the quota "${quota}"`
+  return isShared ? words.strangers : words.you
+}
+
 /** Which quota is used up, and until when, as half a sentence. Pure. */
 export function describeQuota ({ quota, retryMs, shared }: UsedUpQuota, nowMs: number): string {
-  const words = QUOTA_WORDS.get(quota)
-  const what = words === undefined ? `the quota "${quota}"` : shared ? words.strangers : words.you
-  return `${what} is used up at this relay; ${words?.isCount === true ? 'it is free again when one of them ends' : describeTime(retryMs, nowMs)}`
+  return `${nameQuota(quota, shared)} is used up at this relay; ${QUOTA_WORDS.get(quota)?.isCount === true ? 'it is free again when one of them ends' : describeTime(retryMs, nowMs)}`
 }
 
 /** An instant, not a duration: the sentence is shown for as long as it is true. */

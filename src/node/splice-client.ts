@@ -7,6 +7,7 @@ import { didFromPublicKey, publicKeyFromDid } from '../identity/index.ts'
 import type { Did } from '../identity/index.ts'
 import type { createFrameExchange } from './frame-exchange.ts'
 import type { RelayEndpoints } from './relay-endpoints.ts'
+import { nameQuota } from './relay-quota.ts'
 import { isOwnConnection, talkOver } from './relay-talk.ts'
 import { SPLICE_PROTOCOL, decodeLoad, decodeRelayCall, decodeSpliceResult, encodeLoadAsk, encodeSpliceAnswer, encodeSpliceObserve, encodeSpliceOpen } from './splice-messages.ts'
 import type { RelayLoad, SpliceResult } from './splice-messages.ts'
@@ -213,16 +214,9 @@ function refusal (result: Extract<SpliceResult, { t: 'refused' }>): CarrierError
 
 /** The quota by its name and when it is free again, in words. */
 function quotaRefusal ({ quota = '', retryMs }: Extract<SpliceResult, { t: 'refused' }>): CarrierError {
-  const what = QUOTA_WORDS.get(quota) ?? (quota === '' ? 'a quota' : `the quota "${quota}"`)
   const when = retryMs === undefined ? 'try again later' : retryMs < 60_000 ? 'try again soon' : `it is free again in ${Math.ceil(retryMs / 60_000)} minutes`
-  return new CarrierError('ERR_QUOTA', `${what} is used up at this relay; ${when}, or use another relay`, { detail: { ...(quota === '' ? {} : { quota }), ...(retryMs === undefined ? {} : { retryMs }) } })
+  return new CarrierError('ERR_QUOTA', `${nameQuota(quota)} is used up at this relay; ${when}, or use another relay`, { detail: { ...(quota === '' ? {} : { quota }), ...(retryMs === undefined ? {} : { retryMs }) } })
 }
-
-const QUOTA_WORDS = new Map([
-  ['circuits', 'the number of circuits and splices that you may have at once'],
-  ['bytes_per_day', 'what you may send in a day'],
-  ['reservations', 'the number of reservations that you may have']
-])
 
 function notAvailable (message: string): CarrierError {
   return new CarrierError('ERR_NOT_AVAILABLE', message)

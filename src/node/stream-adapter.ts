@@ -1,6 +1,7 @@
 /** A libp2p stream as {@link PeerStream}: pull-based reading, writing that waits, and an end only if the remote end sent one (I4). */
 import type { Stream, StreamCloseEvent, StreamMessageEvent } from '@libp2p/interface'
 import { CarrierError, errorMessage, LIMITS } from '../base/index.ts'
+import { isSelectionRefused } from './eager-select.ts'
 import type { PeerStream } from './types.ts'
 
 /** Sizes of the read queue; the defaults are those of `limits.ts`. */
@@ -183,6 +184,7 @@ export function createPeerStream (stream: Stream, init: PeerStreamInit = {}): Pe
 }
 
 function lost (stream: Stream, cause: unknown): CarrierError {
+  if (isSelectionRefused(stream)) return new CarrierError('ERR_NOT_AVAILABLE', 'the device does not offer this to us', cause === undefined ? {} : { cause })
   const message = stream.status === 'reset' ? 'the other side reset the stream' : 'the connection below the stream is gone'
   return new CarrierError('ERR_LINK_LOST', message, cause === undefined ? {} : { cause })
 }

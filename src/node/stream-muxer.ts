@@ -4,10 +4,11 @@
  */
 import { yamux } from '@chainsafe/libp2p-yamux'
 import { TypedEventEmitter } from '@libp2p/interface'
-import type { CreateStreamOptions, MessageStream, PeerId, Stream, StreamMuxer, StreamMuxerEvents, StreamMuxerFactory } from '@libp2p/interface'
+import type { CreateStreamOptions, MessageStream, NewStreamOptions, PeerId, Stream, StreamMuxer, StreamMuxerEvents, StreamMuxerFactory } from '@libp2p/interface'
 import { CarrierError, keepaliveOf, LIMITS, startDeadline } from '../base/index.ts'
 import type { Clock, KeepaliveMode, Logger } from '../base/index.ts'
 import { limitAnswers } from './answer-limit.ts'
+import { selectAtOnce } from './eager-select.ts'
 import { limitFrames } from './frame-guard.ts'
 import { answerNegotiation } from './protocol-negotiation.ts'
 import type { NegotiationVerdict } from './protocol-negotiation.ts'
@@ -123,8 +124,14 @@ class GatedMuxer extends TypedEventEmitter<StreamMuxerEvents> implements StreamM
 
   get status (): StreamMuxer['status'] { return this.#inner.status }
 
-  async createStream (options?: CreateStreamOptions): Promise<Stream> {
-    return this.#inner.createStream(options)
+  /** libp2p passes on what a caller of `newStream` wished, and selects only for streams that have no protocol yet. */
+  async createStream (options?: CreateStreamOptions & Pick<NewStreamOptions, 'negotiateFully'>): Promise<Stream> {
+    const stream = await this.#inner.createStream(options)
+    if (options?.negotiateFully === false && options.protocol !== undefined) {
+      stream.protocol = options.protocol
+      selectAtOnce(stream, options.protocol)
+    }
+    return stream
   }
 
   abort (err: Error): void { this.#inner.abort(err) }

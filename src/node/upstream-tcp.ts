@@ -3,6 +3,7 @@ import { transportSymbol } from '@libp2p/interface'
 import type { Connection, DialTransportOptions, Transport } from '@libp2p/interface'
 import { tcp } from '@libp2p/tcp'
 import type { Multiaddr } from '@multiformats/multiaddr'
+import { eagerUpgrader } from './eager-upgrade.ts'
 import type { Upstream, UpstreamTarget } from './upstream.ts'
 import { UpstreamConnection, upgradeOrAbort } from './upstream-connection.ts'
 
@@ -14,10 +15,10 @@ export function proxiedTcp (upstream: Pick<Upstream, 'open' | 'isProxied'>): (co
 
     async function dial (address: Multiaddr, options: DialTransportOptions): Promise<Connection> {
       const target = tcpTarget(address)
-      if (target === undefined || !upstream.isProxied(target)) return inner.dial(address, options)
+      if (target === undefined || !upstream.isProxied(target)) return inner.dial(address, { ...options, upgrader: eagerUpgrader(options.upgrader) })
       const stream = await upstream.open(target, options.signal)
       const connection = new UpstreamConnection({ stream, remoteAddr: address, log })
-      return upgradeOrAbort(connection, options)
+      return upgradeOrAbort(connection, { ...options, upgrader: eagerUpgrader(options.upgrader) })
     }
 
     return {

@@ -115,7 +115,8 @@ export class LinkHandshake implements LinkHandler, FrameSink {
 
   onClosed (err: CarrierError): void {
     if (this.#state.kind === 'adopted') this.#state.next.onClosed(err)
-    else this.#gone(new CarrierError('ERR_PEER_OFFLINE', `the link was lost before the session began: ${errorMessage(err)}`, { cause: err }))
+    // a refusal of the session protocol is no loss: the device is there
+    else this.#gone(err.code === 'ERR_NOT_AVAILABLE' ? err : new CarrierError('ERR_PEER_OFFLINE', `the link was lost before the session began: ${errorMessage(err)}`, { cause: err }))
   }
 
   // ---- frames before the session

@@ -185,6 +185,8 @@ export function createSessionManager (components: SessionManagerComponents, init
       },
       onRefused: (err) => {
         metrics.handshakeRefused.add(1, { code: err.code })
+        // what the dial would have told, had it waited for the answer
+        if (err.code === 'ERR_NOT_AVAILABLE') relation.session?.noteDialFailure(err)
         log.debug('a link did not become a session', { device, code: err.code, reason: err.message })
         // a clone cannot see itself: only those who met both can tell it
         if (err.code === 'ERR_DUPLICATE_IDENTITY' && err.detail?.['refusedBy'] === 'peer') emitter.emit('session:duplicate-identity', { device: identity.did })
@@ -311,7 +313,7 @@ export function createSessionManager (components: SessionManagerComponents, init
   }
 
   async function openFriendStream (device: Did, signal: AbortSignal, notVia: readonly string[] = []): Promise<{ stream: PeerStream, peer: Peer }> {
-    const { stream, peer } = await node.openStream(device, SESSION_PROTOCOL, { signal, notVia })
+    const { stream, peer } = await node.openStream(device, SESSION_PROTOCOL, { signal, notVia, isEager: true })
     if (peer.level === 'friend') return { stream, peer }
     const err = new CarrierError('ERR_NOT_AVAILABLE', 'sessions are for friends, and the device is none (any more)')
     stream.abort(err)

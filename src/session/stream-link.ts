@@ -63,7 +63,8 @@ export function createStreamLink (stream: PeerStream, way: { path: Path, relayPe
   }
 
   function lost (cause: unknown): void {
-    if (cause instanceof CarrierError && cause.code === 'ERR_LINK_LOST') finish(cause)
+    // one that never was a link says so itself
+    if (cause instanceof CarrierError && (cause.code === 'ERR_LINK_LOST' || cause.code === 'ERR_NOT_AVAILABLE')) finish(cause)
     else finish(new CarrierError('ERR_LINK_LOST', `the link to the peer was lost: ${errorMessage(cause)}`, { cause }))
   }
 
