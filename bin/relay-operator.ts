@@ -25,8 +25,8 @@ export async function runOperatorCommand (command: OperatorCommand, options: Ope
     }
     case 'peers': {
       const { peers } = await ask<{ peers: PeerView[] }>(options, 'GET', `/v1/peers${options.isFull ? '?full=1' : ''}`)
-      const rows = peers.map((peer) => [peer.who, peer.class, String(peer.reservations), String(peer.circuits), String(peer.sentTodayBytes)])
-      print(options, peers, rows.length === 0 ? 'nobody uses it' : table(['WHO', 'CLASS', 'RESERVATIONS', 'CIRCUITS', 'SENT TODAY (BYTES)'], rows))
+      const rows = peers.map(({ limits, ...peer }) => [peer.who, peer.class, ofLimit(peer.reservations, limits.reservations), ofLimit(peer.circuits, limits.circuits), ofLimit(peer.sentTodayBytes, limits.bytesPerDay), String(limits.bytesPerSecond ?? 'any')])
+      print(options, peers, rows.length === 0 ? 'nobody uses it' : table(['WHO', 'CLASS', 'RESERVATIONS', 'CIRCUITS', 'SENT TODAY (BYTES)', 'BYTES PER SECOND'], rows))
       return
     }
     case 'reload': {
@@ -43,6 +43,9 @@ export async function runOperatorCommand (command: OperatorCommand, options: Ope
     }
   }
 }
+
+/** How much it uses, and of how much, where that is bounded. */
+function ofLimit (used: number, limit: number | undefined): string { return limit === undefined ? String(used) : `${used} of ${limit}` }
 
 function describeStatus (status: RelayStatus): string {
   const { admission, lastReload } = status

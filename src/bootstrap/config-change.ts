@@ -16,7 +16,7 @@ export interface FileContents { admission: AdmissionPolicy, tls: TlsPair | undef
 
 /** Compares two configurations; what stands in files that they name is for {@link compareFiles}. */
 export function compareConfigs (old: BootstrapConfig, next: BootstrapConfig): ConfigChange {
-  const differing = (Object.keys(SETTING_NAMES) as Array<keyof BootstrapConfig>).filter((key) => stable(old[key]) !== stable(next[key]))
+  const differing = (Object.keys(SETTING_NAMES) as Setting[]).filter((key) => stable(old[key]) !== stable(next[key]))
   return {
     changed: differing.filter((key) => !FIXED.has(key)).map((key) => SETTING_NAMES[key]),
     needRestart: differing.filter((key) => FIXED.has(key)).map((key) => SETTING_NAMES[key])
@@ -33,10 +33,14 @@ export function compareFiles (old: FileContents, next: FileContents): string[] {
 
 /** The new configuration with everything that cannot change kept. */
 export function mergeConfigs (old: BootstrapConfig, next: BootstrapConfig): BootstrapConfig {
-  return { ...next, ...Object.fromEntries([...FIXED].map((key) => [key, old[key]])) }
+  const listenWhere = stable(old.listen) === stable(next.listen) ? next.listenWhere : undefined
+  return { ...next, ...Object.fromEntries([...FIXED].map((key) => [key, old[key]])), listenWhere }
 }
 
-const SETTING_NAMES: Record<keyof BootstrapConfig, string> = {
+/** In which line something stands is none. */
+type Setting = Exclude<keyof BootstrapConfig, 'listenWhere'>
+
+const SETTING_NAMES: Record<Setting, string> = {
   dataDirectory: 'data_dir',
   listen: 'listen',
   announce: 'announce',
@@ -58,9 +62,9 @@ const SETTING_NAMES: Record<keyof BootstrapConfig, string> = {
 }
 
 /** Bound sockets, and the place of the identity. */
-const FIXED: ReadonlySet<keyof BootstrapConfig> = new Set(['dataDirectory', 'listen', 'health', 'splice', 'spliceCopy'])
+const FIXED: ReadonlySet<Setting> = new Set(['dataDirectory', 'listen', 'health', 'splice', 'spliceCopy'])
 
-/** In which line of the file something stands is no setting. */
+/** The line of something is no setting, and `places` repeats what stands in `relay`. */
 function stable (value: unknown): string {
-  return JSON.stringify(value, (key, item: unknown) => key === 'where' ? undefined : item instanceof Set ? [...item].toSorted() : typeof item === 'bigint' ? `${item}n` : item) ?? ''
+  return JSON.stringify(value, (key, item: unknown) => key === 'where' || key === 'places' ? undefined : item instanceof Set ? [...item].toSorted() : typeof item === 'bigint' ? `${item}n` : item) ?? ''
 }

@@ -71,7 +71,7 @@ const FileSchema = z.strictObject({
   log_level: z.enum(['debug', 'info', 'warn', 'error', 'silent']).optional(),
   max_connections: count(1_000_000),
   drain_seconds: z.number().int().min(0).max(3600).optional(),
-  connections: z.strictObject({ per_source_per_second: count(1_000_000), max_pending: count(100_000) }).optional(),
+  connections: z.strictObject({ per_source_per_second: count(1_000_000), max_pending: count(100_000), handshakes_per_second: count(100_000) }).optional(),
   admission: AdmissionSchema.optional(),
   quotas: z.strictObject({ bytes_per_second: byteCount, friend: QuotaSchema, member: QuotaSchema, stranger: QuotaSchema, strangers: QuotaSchema }).optional(),
   relay: z.strictObject({
@@ -89,7 +89,7 @@ const FileSchema = z.strictObject({
 })
 
 /** `FILE:LINE` of a key. */
-type Locate = (...path: string[]) => string
+type Locate = (...path: Array<string | number>) => string
 
 function toSettings (file: z.output<typeof FileSchema>, locate: Locate): BootstrapSettings {
   const { relay = {} } = file
@@ -100,6 +100,7 @@ function toSettings (file: z.output<typeof FileSchema>, locate: Locate): Bootstr
   return withoutUndefined({
     dataDirectory: file.data_dir,
     listen: file.listen,
+    listenWhere: file.listen?.map((_, index) => locate('listen', index)),
     announce: file.announce,
     peers: file.peers,
     health: file.health,
@@ -110,7 +111,7 @@ function toSettings (file: z.output<typeof FileSchema>, locate: Locate): Bootstr
     spliceBytesPerSecond: relay.splice_bytes_per_second,
     logLevel: file.log_level,
     maxConnections: file.max_connections,
-    connections: file.connections === undefined ? undefined : { perSourcePerSecond: file.connections.per_source_per_second ?? CONNECTION_DEFAULTS.perSourcePerSecond, maxPending: file.connections.max_pending ?? CONNECTION_DEFAULTS.maxPending },
+    connections: file.connections === undefined ? undefined : { perSourcePerSecond: file.connections.per_source_per_second ?? CONNECTION_DEFAULTS.perSourcePerSecond, maxPending: file.connections.max_pending ?? CONNECTION_DEFAULTS.maxPending, handshakesPerSecond: file.connections.handshakes_per_second ?? CONNECTION_DEFAULTS.handshakesPerSecond },
     admission: file.admission === undefined ? undefined : toAdmission(file.admission, locate),
     quotas: file.quotas === undefined ? undefined : toQuotas(file.quotas),
     drainMs: file.drain_seconds === undefined ? undefined : file.drain_seconds * 1000,

@@ -17,6 +17,8 @@ export interface BootstrapConfig {
   dataDirectory: string
   /** Multiaddrs to listen on: TCP and WebSocket. */
   listen: readonly string[]
+  /** Where each of these stands, as `FILE:LINE`; undefined: not in a file. */
+  listenWhere?: readonly string[] | undefined
   /** Multiaddrs that others shall use; empty: those on which it listens. */
   announce: readonly string[]
   /** Other bootstrap nodes, as multiaddrs with /p2p/…. */
@@ -51,7 +53,7 @@ export interface TlsFiles { certificateFile: string, keyFile: string, where?: { 
 export type SpliceAddress = 'auto' | 'off' | HealthAddress
 
 /** Settings of one source, before defaults; absent means not set there. */
-export type BootstrapSettings = Partial<Pick<BootstrapConfig, 'dataDirectory' | 'listen' | 'announce' | 'peers' | 'health' | 'logLevel' | 'maxConnections' | 'connections' | 'admission' | 'quotas' | 'drainMs' | 'circuitLimits' | 'relay' | 'tls' | 'splice' | 'announceSplice' | 'spliceCopy' | 'spliceBytesPerSecond'>>
+export type BootstrapSettings = Partial<Pick<BootstrapConfig, 'dataDirectory' | 'listen' | 'listenWhere' | 'announce' | 'peers' | 'health' | 'logLevel' | 'maxConnections' | 'connections' | 'admission' | 'quotas' | 'drainMs' | 'circuitLimits' | 'relay' | 'tls' | 'splice' | 'announceSplice' | 'spliceCopy' | 'spliceBytesPerSecond'>>
 
 /** What holds where nothing is configured; the data directory has no default here. */
 export const BOOTSTRAP_DEFAULTS: Omit<BootstrapConfig, 'dataDirectory'> = {
@@ -65,7 +67,7 @@ export const BOOTSTRAP_DEFAULTS: Omit<BootstrapConfig, 'dataDirectory'> = {
   connections: CONNECTION_DEFAULTS,
   admission: { mode: 'open', callers: 'anyone', lists: { allow: new Set(), members: new Set(), friends: new Set() }, files: {} },
   // identities are free: without this one source could take all places
-  quotas: { friend: {}, member: {}, stranger: { reservations: LIMITS.relayReservationsPerSourceCount, circuits: LIMITS.relayCircuitsPerSourceCount }, strangers: {} },
+  quotas: { friend: {}, member: {}, stranger: { reservations: LIMITS.relayReservationsPerSourceCount, circuits: LIMITS.relayCircuitsPerSourceCount }, strangers: {}, places: { reservations: LIMITS.relayReservationCount, circuits: LIMITS.relayCircuitCount } },
   drainMs: LIMITS.relayDrainMs,
   circuitLimits: undefined,
   relay: {},
@@ -79,10 +81,15 @@ export const BOOTSTRAP_DEFAULTS: Omit<BootstrapConfig, 'dataDirectory'> = {
 /** Puts the sources together; the last one wins. Where somebody is listed, strangers leave an eighth of all places to them, unless it was said how many. */
 export function composeConfig (dataDirectory: string, sources: readonly BootstrapSettings[]): BootstrapConfig {
   const config = Object.assign({ ...BOOTSTRAP_DEFAULTS, dataDirectory }, ...sources) as BootstrapConfig
+  // flags may have replaced the addresses of the file
+  const from = sources.findLast(({ listen }) => listen !== undefined)
+  delete config.listenWhere
+  if (from?.listenWhere !== undefined) config.listenWhere = from.listenWhere
   const { lists, files } = config.admission
+  const { maxReservations, maxCircuits } = completeBounds(config.relay)
+  config.quotas = { ...config.quotas, places: { reservations: maxReservations, circuits: maxCircuits } }
   const isAnyoneListed = lists.allow.size + lists.members.size + lists.friends.size + Object.keys(files).length > 0
   if (!isAnyoneListed) return config
-  const { maxReservations, maxCircuits } = completeBounds(config.relay)
   const { quotas } = config
   return { ...config, quotas: { ...quotas, strangers: { reservations: strangersShare(maxReservations), circuits: strangersShare(maxCircuits), ...quotas.strangers } } }
 }

@@ -1,12 +1,14 @@
 /**
  * New connections at a relay before anybody has proven a key: bounded per source prefix and in all, and every refusal counted.
- * When too many are in their handshake, the source that has most of them loses its oldest: who fills the places pays for it.
+ * Their handshakes begin in turn, see handshake-turns.ts. When too many are in their handshake, the source that has most of them loses its oldest: who fills the places pays for it.
  */
 import type { Socket } from 'node:net'
 import type { ConnectionGater, MultiaddrConnection } from '@libp2p/interface'
 import { CarrierError, LIMITS } from '../base/index.ts'
 import type { Clock, CounterMetric, Metrics, Timer } from '../base/index.ts'
 import { sourcePrefix } from '../node/index.ts'
+import { createHandshakeTurns } from './handshake-turns.ts'
+import { createKnownSources } from './known-sources.ts'
 
 /** Bounds of new connections. */
 export interface ConnectionBounds {
@@ -14,6 +16,8 @@ export interface ConnectionBounds {
   perSourcePerSecond: number
   /** In their handshake at once. */
   maxPending: number
+  /** Handshakes begun in a second; absent: those of LIMITS. */
+  handshakesPerSecond?: number
 }
 
 /** What the gate uses. */
@@ -34,7 +38,7 @@ export interface ConnectionGate {
 }
 
 /** One connection in its handshake. */
-interface Pending { key: string, source: string, abort: () => void, timer?: Timer, isTaken: boolean }
+interface Pending { key: string, source: string, abort: () => void, timer?: Timer, isTaken: boolean, giveUp?: () => void }
 
 /** Creates the gate. */
 export function createConnectionGate ({ clock, metrics, bounds, hasRoom }: ConnectionGateComponents): ConnectionGate {
@@ -44,6 +48,9 @@ export function createConnectionGate ({ clock, metrics, bounds, hasRoom }: Conne
   // the second one is refused, else it could take over the time limit of the first
   const pending = new Map<string, Pending>()
   const bySource = new Map<string, Set<string>>()
+  const known = createKnownSources(clock)
+  const turns = createHandshakeTurns({ clock, perSecond: () => bounds().handshakesPerSecond ?? LIMITS.relayHandshakesPerSecondCount, isKnown: known.has })
+  metrics.gauge('carrier_relay_waiting_handshakes_count', 'Connections that wait until it is the turn of their handshake.', [], () => turns.waitingCount)
   let second = { startedAtMs: clock.monotonicMs(), counts: new Map<string, number>() }
 
   function takeSecond (source: string): boolean {
@@ -59,6 +66,7 @@ export function createConnectionGate ({ clock, metrics, bounds, hasRoom }: Conne
     if (entry === undefined || pending.get(entry.key) !== entry) return false
     pending.delete(entry.key)
     entry.timer?.cancel()
+    entry.giveUp?.()
     const same = bySource.get(entry.source)
     same?.delete(entry.key)
     if (same?.size === 0) bySource.delete(entry.source)
@@ -102,7 +110,20 @@ export function createConnectionGate ({ clock, metrics, bounds, hasRoom }: Conne
 
   /** It went before a key was proven: late, malformed, or given up. */
   function leave (entry: Pending): void {
-    if (forget(entry)) refused.add(1, { reason: 'handshake' })
+    // who waited for a turn has got nothing yet
+    const reason = entry.giveUp === undefined ? 'handshake' : 'turn'
+    if (forget(entry)) refused.add(1, { reason })
+  }
+
+  /** What the gater says: the connection goes on, now or when it is its turn. */
+  function goOn (entry: Pending): boolean | Promise<boolean> {
+    const turn = turns.take(entry.source)
+    if (turn === undefined) return false
+    entry.giveUp = turn.cancel
+    return turn.whenDue.then((isDue) => {
+      delete entry.giveUp
+      return !isDue
+    })
   }
 
   function placeOf (connection: MultiaddrConnection): { transport: Transport, host: string, port: string } {
@@ -125,24 +146,25 @@ export function createConnectionGate ({ clock, metrics, bounds, hasRoom }: Conne
     gater: {
       denyInboundConnection: (connection) => {
         const { transport, host, port } = placeOf(connection)
-        const known = pending.get(keyOf(transport, host, port))
+        const accepted = pending.get(keyOf(transport, host, port))
         const abort = (): void => { connection.abort(new CarrierError('ERR_LIMIT', 'too many connections of this source are in their handshake')) }
-        if (known !== undefined && !known.isTaken) {
+        if (accepted !== undefined && !accepted.isTaken) {
           // a WebSocket that was counted as a socket; libp2p has a time for the rest
-          known.timer?.cancel()
-          known.isTaken = true
-          known.abort = abort
-          return false
+          accepted.timer?.cancel()
+          accepted.isTaken = true
+          accepted.abort = abort
+          return goOn(accepted)
         }
         const entry = enter(transport, host, port, abort)
         if (entry === undefined) return true
         entry.isTaken = true
         connection.addEventListener('close', () => { leave(entry) }, { once: true })
-        return false
+        return goOn(entry)
       },
       denyInboundUpgradedConnection: (_peer, connection) => {
         const { transport, host, port } = placeOf(connection)
         forget(pending.get(keyOf(transport, host, port)))
+        connection.addEventListener('close', known.add(sourcePrefix(host)), { once: true })
         return false
       }
     }
@@ -158,4 +180,4 @@ function keyOf (transport: Transport, host: string, port: number | string): stri
 }
 
 /** What holds where nothing is configured. */
-export const CONNECTION_DEFAULTS: ConnectionBounds = { perSourcePerSecond: LIMITS.relayConnectionsPerSecondCount, maxPending: LIMITS.relayPendingConnectionCount }
+export const CONNECTION_DEFAULTS: Required<ConnectionBounds> = { perSourcePerSecond: LIMITS.relayConnectionsPerSecondCount, maxPending: LIMITS.relayPendingConnectionCount, handshakesPerSecond: LIMITS.relayHandshakesPerSecondCount }

@@ -129,7 +129,7 @@ async function build (components: BootstrapComponents, init: BootstrapConfig & {
   const isInUse = (peerId: PeerId): boolean => hop.isUsedBy(peerId) || dht.isServer(peerId)
   const makeRoom = createConnectionRoom({ node, clock, isInUse, maxConnections: () => settings.maxConnections, onEvicted: evicted.add })
   const idle = createIdleConnections({ node, clock, log, metrics, isInUse })
-  const operator = createOperatorServer({ log, methods: { status, peers: (isFull) => ({ peers: viewPeers(quotas.list(), isFull) }), reload: reloader.reload, drain: askDrain } }, config)
+  const operator = createOperatorServer({ log, methods: { status, peers: (isFull) => ({ peers: viewPeers(quotas.list(), settings.quotas, isFull) }), reload: reloader.reload, drain: askDrain } }, config)
   const parts: readonly Startable[] = [
     operator, health, store, hop, ...(splice === undefined ? [] : [splice]), dht, quotaServer, reachServer, hostPart(host, gate, log),
     createPeerSweep({ node: () => node, clock, log, isKept: dht.isServer }), idle, { start: async () => { await mesh.start() }, stop: async () => { await mesh.stop() } }, reach, tlsWatch

@@ -1,7 +1,7 @@
 /** What `carrier-bootstrap status` and `peers` show. Who somebody is stays out of it unless it is asked for. Pure. */
 import { base58 } from '@scure/base'
 import type { AdmissionMode } from './admission-lists.ts'
-import type { PeerClass, QuotaAccount } from './quota-book.ts'
+import type { PeerClass, QuotaAccount, Quotas } from './quota-book.ts'
 import type { ReachReport } from './reach-check.ts'
 
 /** How the last reload of the configuration went; `at` is epoch ms. */
@@ -33,17 +33,18 @@ export interface RelayStatus {
   lastReload?: ReloadState
 }
 
-/** One account as `peers` shows it. */
-export interface PeerView { who: string, class: PeerClass, reservations: number, circuits: number, sentTodayBytes: number }
+/** One account as `peers` shows it; `limits`: what it may have of each, an absent one is none. */
+export interface PeerView { who: string, class: PeerClass, reservations: number, circuits: number, sentTodayBytes: number, limits: Quotas }
 
 /** The accounts, those that sent most today first; names are shortened unless `isFull`. */
-export function viewPeers (accounts: readonly QuotaAccount[], isFull: boolean): PeerView[] {
+export function viewPeers (accounts: readonly QuotaAccount[], quotas: Readonly<Record<PeerClass, Quotas>>, isFull: boolean): PeerView[] {
   return accounts.toSorted((a, b) => b.sentTodayBytes - a.sentTodayBytes || (a.key < b.key ? -1 : 1)).map((account) => ({
     who: nameOf(account, isFull),
     class: account.class,
     reservations: account.held.reservations,
     circuits: account.held.circuits,
-    sentTodayBytes: account.sentTodayBytes
+    sentTodayBytes: account.sentTodayBytes,
+    limits: quotas[account.class]
   }))
 }
 

@@ -32,6 +32,8 @@ export interface QuotaSettings {
   strangers: Quotas
   /** What the relay forwards in a second, shared fairly by all accounts. */
   bytesPerSecond?: number
+  /** All places of the relay. The last eighth of what strangers may have of them is for sources that have none or one. */
+  places?: { reservations: number, circuits: number }
 }
 
 /** A quota's name, as it stands in the configuration, in metrics and on the wire. */
@@ -183,7 +185,15 @@ export function createQuotaBook (clock: Clock, init: QuotaSettings): QuotaBook {
     if (entry.class === 'stranger' && strangersToday() >= (settings.strangers.bytesPerDay ?? Infinity)) return { quota: 'bytes_per_day', isShared: true, retryMs: untilTomorrowMs() }
     if (entry.held[what] >= (own[what] ?? Infinity)) return { quota: what, isShared: false, retryMs: LIMITS.relaySpliceRetryMs }
     if (entry.class === 'stranger' && strangersHeld[what] >= (settings.strangers[what] ?? Infinity)) return { quota: what, isShared: true, retryMs: LIMITS.relaySpliceRetryMs }
+    if (entry.class === 'stranger' && entry.held[what] >= NEWCOMER_COUNT && strangersHeld[what] >= newcomersFrom(what)) return { quota: what, isShared: true, retryMs: LIMITS.relaySpliceRetryMs }
     return undefined
+  }
+
+  /** From here on places are for newcomers, so that a few sources with many keys cannot shut out everybody else. */
+  function newcomersFrom (what: keyof Held): number {
+    const placeCount = Math.min(settings.places?.[what] ?? Infinity, settings.strangers[what] ?? Infinity)
+    // of a few places an eighth is none
+    return placeCount < SHARED_PLACE_COUNT ? Infinity : Math.floor(placeCount * 7 / 8)
   }
 
   function hold (account: QuotaAccount, what: keyof Held): () => void {
@@ -298,5 +308,8 @@ export function createQuotaBook (clock: Clock, init: QuotaSettings): QuotaBook {
 
 const DAY_MS = 86_400_000
 const LOOK_COUNT = 64
+/** A source that holds fewer is a newcomer. */
+const NEWCOMER_COUNT = 2
+const SHARED_PLACE_COUNT = 64
 /** The account of all strangers together, in the store. */
 const STRANGERS_KEY = 'strangers'

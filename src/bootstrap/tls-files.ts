@@ -10,11 +10,11 @@ import type { BootstrapConfig, TlsFiles } from './config.ts'
  *
  * @throws CarrierError ERR_CONFIG when they cannot be used, or are missing and an address asks for TLS
  */
-export function readTls ({ tls, listen }: Pick<BootstrapConfig, 'tls' | 'listen'>): { cert: string, key: string } | undefined {
-  const wanting = listen.find((text) => text.endsWith('/tls/ws'))
+export function readTls ({ tls, listen, listenWhere }: Pick<BootstrapConfig, 'tls' | 'listen' | 'listenWhere'>): { cert: string, key: string } | undefined {
+  const wanting = listen.findIndex((text) => text.endsWith('/tls/ws'))
   if (tls === undefined) {
-    if (wanting === undefined) return undefined
-    throw new CarrierError('ERR_CONFIG', `"${wanting}" needs a certificate: name cert_file and key_file in [tls], or --tls-cert and --tls-key; or listen on /ws behind a TLS proxy`)
+    if (wanting < 0) return undefined
+    throw new CarrierError('ERR_CONFIG', `${placePrefix(listenWhere?.[wanting])}"${listen[wanting] ?? ''}" needs a certificate: name cert_file and key_file in [tls], or --tls-cert and --tls-key; or listen on /ws behind a TLS proxy`)
   }
   const { where } = tls
   const files = { cert: readPem(tls.certificateFile, where?.cert), key: readPem(tls.keyFile, where?.key) }

@@ -14,7 +14,7 @@ export const ATTACKS: readonly Attack[] = [
   { name: '400 idle sockets from 50 addresses', parts: ['idle'] },
   { name: '200 byte-drip handshakes', parts: ['drip'] },
   { name: '8 kinds of malformed streams × 30 sockets', parts: ['malformed'] },
-  { name: '10 evil muxers after their handshake', parts: ['muxers'] },
+  { name: '11 evil muxers after their handshake', parts: ['muxers'] },
   { name: '5,000 connects in 5 s', parts: ['connects'] },
   { name: 'a circuit pusher at a reader that never reads', parts: ['pusher'] },
   { name: 'reservation requests from fresh keys', parts: ['reservations'] },

@@ -1,6 +1,7 @@
 /**
  * Honest peers that dial, a process of their own: `dials-main.ts RELAY`. The order `{ms}` makes dials for that long, each with a fresh key:
- * in turn a circuit to a waiting peer over the relay, from nothing to the end of both handshakes, and a reservation. Answered with {timesMs}; null for a failure.
+ * in turn a circuit to a waiting peer over the relay, from nothing to the end of both handshakes, and a reservation. The circuits come from an address
+ * that the relay has known for a while, the reservations from a new one each time. Answered with {timesMs}; null for a failure.
  */
 import { noise } from '@chainsafe/libp2p-noise'
 import { yamux } from '@chainsafe/libp2p-yamux'
@@ -19,14 +20,22 @@ const OK = 100
 const DIAL_MS = 10_000
 const LANES = 2
 const BETWEEN_MS = 100
+/** Where the waiting peer is too. */
+const KNOWN_ADDRESS = '127.0.0.1'
 
 const relay = process.argv[2] ?? ''
 const called = await startStockPeer({ relays: [relay] })
 const circuit = multiaddr(`${relay}/p2p-circuit/p2p/${called.peerId.toString()}`)
 
-async function makeClient (): Promise<Libp2p> {
+let dialCount = 0
+
+/** One that is none of the attackers'. */
+function newAddress (): string { return `127.1.${dialCount >> 8 & 0xff}.${dialCount & 0xff}` }
+
+async function makeClient (localAddress: string): Promise<Libp2p> {
+  const dialOpts = { noDelay: true, localAddress }
   return createLibp2p({
-    transports: [tcp(), circuitRelayTransport()],
+    transports: [tcp({ dialOpts }), circuitRelayTransport()],
     connectionEncrypters: [noise()],
     streamMuxers: [yamux({ enableKeepAlive: false })],
     connectionMonitor: { enabled: false },
@@ -49,13 +58,13 @@ async function dial (client: Libp2p, isCircuit: boolean): Promise<void> {
 takeOrders<{ ms: number }>(async ({ ms }) => {
   const timesMs: Array<number | null> = []
   const untilMs = performance.now() + ms
-  let count = 0
   await Promise.all(Array.from({ length: LANES }, async () => {
     while (performance.now() < untilMs) {
-      const client = await makeClient()
+      const isCircuit = dialCount++ % 2 === 0
+      const client = await makeClient(isCircuit ? KNOWN_ADDRESS : newAddress())
       const startedAtMs = performance.now()
       try {
-        await dial(client, count++ % 2 === 0)
+        await dial(client, isCircuit)
         timesMs.push(performance.now() - startedAtMs)
       } catch (err) {
         console.error(err instanceof Error ? err.message : String(err))

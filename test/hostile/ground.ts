@@ -1,6 +1,8 @@
 /** What every attack stands on: sockets from many addresses, timers, and an account of what the target refused. */
 import { connect } from 'node:net'
 import type { Socket } from 'node:net'
+import { emptyFresh } from './fresh-report.ts'
+import type { FreshReport } from './fresh-report.ts'
 
 /** Whom the attacks are aimed at. */
 export interface Target {
@@ -23,8 +25,13 @@ export interface Refusals {
   reservations: number
 }
 
-/** What came of an attack. */
-export interface AttackReport { made: number, failed: number, refused: Refusals }
+/** What came of an attack. `fresh`: of it, keys that nobody had seen before. */
+export interface AttackReport { made: number, failed: number, refused: Refusals, fresh: FreshReport }
+
+/** Nothing yet. */
+export function emptyReport (): AttackReport {
+  return { made: 0, failed: 0, refused: { sockets: 0, spliceSockets: 0, muxers: 0, reservations: 0 }, fresh: emptyFresh() }
+}
 
 /** One run of attacks. */
 export interface Ground {
@@ -51,7 +58,7 @@ export function attackerAddress (from: number): string {
 
 /** Makes an empty ground. */
 export function createGround (target: Target): Ground {
-  const report: AttackReport = { made: 0, failed: 0, refused: { sockets: 0, spliceSockets: 0, muxers: 0, reservations: 0 } }
+  const report = emptyReport()
   const timers = new Set<NodeJS.Timeout>()
   const sockets = new Set<Socket>()
   const endings: Array<() => void> = []

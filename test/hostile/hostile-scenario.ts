@@ -7,6 +7,7 @@
 import { appendFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { multiaddr } from '@multiformats/multiaddr'
+import { LIMITS } from '../../src/base/index.ts'
 import { carrierFreeEnvironment, ROOT } from '../support/daemon.ts'
 import { memoryArguments, readMemory } from '../support/memory.ts'
 import { cpuSeconds } from '../support/proc.ts'
@@ -17,6 +18,8 @@ import { makeTempDirectory } from '../support/temp-directory.ts'
 import { PATIENCE_MS, pause, waitFor } from '../support/wait.ts'
 import { RAW_PARTS } from './attacks.ts'
 import type { Attack } from './attacks.ts'
+import { addFresh, describeFresh } from './fresh-report.ts'
+import { ATTACKER_ADDRESSES, emptyReport } from './ground.ts'
 import type { AttackReport, Target } from './ground.ts'
 import { sumMetrics } from './relay-metrics.ts'
 import type { RelayRefusals } from './relay-metrics.ts'
@@ -30,7 +33,7 @@ export interface HostileInit {
   rounds: number
   /** Of one run, while it is measured. */
   windowMs: number
-  /** Reservation requests from fresh keys. */
+  /** Reservation requests from fresh keys, for as long as a window lasts. */
   keysPerSecond: number
   report: (line: string) => void
 }
@@ -55,6 +58,8 @@ export interface AttackResult {
 export interface HostileResult { results: AttackResult[], lostWays: string[], complaints: string[] }
 
 const MIB = 1024 * 1024
+/** Processes that send fresh keys: one alone cannot do as many handshakes as a relay. */
+const FRESH_PROCESSES = 2
 /** Before an attack is measured. */
 const SETTLE_MS = 1_000
 /** A dial may take as long as it is given. */
@@ -76,7 +81,11 @@ export async function runHostile (init: HostileInit): Promise<HostileResult> {
     const spareRelay = await startRelay(true, programs)
     const sink = worker('sink-main.ts', [], { isNice: true })
     const sinkTarget: Target = { ...spareRelay.target, ...await sink.order<{ port: number, splicePort: number }>({}) }
-    const attackers = { raw: worker('attackers-main.ts', ['raw'], { isNice: true }), keyed: worker('attackers-main.ts', ['keyed'], { isNice: true }) }
+    const attackers: Attackers = {
+      raw: worker('attackers-main.ts', ['raw'], { isNice: true }),
+      keyed: worker('attackers-main.ts', ['keyed'], { isNice: true }),
+      fresh: Array.from({ length: FRESH_PROCESSES }, (_, index) => worker('attackers-main.ts', [`fresh ${index}`], { isNice: true }))
+    }
     const dials = worker('dials-main.ts', [relay.target.relay])
     const [office, laptop] = [worker('transfer-main.ts', [relay.target.relay]), worker('transfer-main.ts', [relay.target.relay])]
     const { did: officeDid } = await office.order<{ did: string }>({ look: true })
@@ -87,21 +96,24 @@ export async function runHostile (init: HostileInit): Promise<HostileResult> {
     // everything is compiled and every pool is filled before anything counts
     await measure(honest, Math.min(init.windowMs, 4_000))
     const before = await relayMemory(relay)
+    const connectedAtMs = performance.now()
     const results: AttackResult[] = []
     const lost = new Set<string>()
 
     for (const attack of init.attacks) {
+      // the relay that somebody floods is one that has been in use
+      if (attack.parts.includes('reservations')) await pause(Math.max(0, connectedAtMs + LIMITS.relayKnownSourceMs - performance.now()))
       const result: AttackResult = { attack, control: [], attacked: [], grownMib: 0, seen: emptyReport(), counted: emptyCounts(), isSound: true }
       for (let round = 0; round < init.rounds; round++) {
         // in turn, so that a machine that gets slower or faster favours neither
         for (const isControl of round % 2 === 0 ? [true, false] : [false, true]) {
           const countedBefore = await sumMetrics(relay.health)
-          await attackWith(attackers, attack, isControl ? { raw: sinkTarget, keyed: spareRelay.target } : { raw: relay.target, keyed: relay.target }, init.keysPerSecond)
+          await attackWith(attackers, attack, isControl ? { raw: sinkTarget, keyed: spareRelay.target } : { raw: relay.target, keyed: relay.target }, init)
           await pause(SETTLE_MS)
           const figures = await measure(honest, init.windowMs)
           ;(isControl ? result.control : result.attacked).push(figures)
           if (!isControl) result.grownMib = Math.max(result.grownMib, (await relayMemory(relay) - before) / MIB)
-          const seen = await endAttack(attackers)
+          const seen = await endAttack(attackers, attack)
           await waitFor('the relay to be quiet again', async () => (await sumMetrics(relay.health)).pending === 0, { deadlineMs: PATIENCE_MS, intervalMs: 100 })
           if (isControl) continue
           addReport(result.seen, seen)
@@ -113,6 +125,7 @@ export async function runHostile (init: HostileInit): Promise<HostileResult> {
       result.isSound = !relay.program.hasExited() && complaintsOf(relay.program).length === 0
       results.push(result)
       init.report(rowOf(result))
+      if (result.seen.fresh.attempts > 0) init.report(`${attack.name}: ${describeFresh(result.seen.fresh)}`)
     }
     return { results, lostWays: [...lost], complaints: complaintsOf(relay.program) }
   } finally {
@@ -143,16 +156,25 @@ function profileArguments (isNice: boolean): string[] {
   return isNice || folder === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${folder}`]
 }
 
-async function attackWith (attackers: { raw: Worker, keyed: Worker }, attack: Attack, targets: { raw: Target, keyed: Target }, perSecond: number): Promise<void> {
-  const raw = attack.parts.filter((part) => RAW_PARTS.includes(part))
-  const keyed = attack.parts.filter((part) => !RAW_PARTS.includes(part))
-  await attackers.raw.order({ start: { target: targets.raw, parts: raw, perSecond } })
-  await attackers.keyed.order({ start: { target: targets.keyed, parts: keyed, perSecond } })
+/** Those without a key, those with one, and those with a fresh one each time. */
+interface Attackers { raw: Worker, keyed: Worker, fresh: Worker[] }
+
+async function attackWith ({ raw, keyed, fresh }: Attackers, { parts }: Attack, targets: { raw: Target, keyed: Target }, { keysPerSecond, windowMs }: HostileInit): Promise<void> {
+  if (parts.includes('reservations')) {
+    const perSecond = keysPerSecond / fresh.length
+    await Promise.all(fresh.map(async (one) => one.order({ prepare: Math.ceil(perSecond * windowMs / 1000) })))
+    await Promise.all(fresh.map(async (one, index) => one.order({ start: { target: targets.keyed, parts: ['reservations'], perSecond, first: index * ATTACKER_ADDRESSES.length / fresh.length } })))
+  }
+  await raw.order({ start: { target: targets.raw, parts: parts.filter((part) => RAW_PARTS.includes(part)), perSecond: 0, first: 0 } })
+  await keyed.order({ start: { target: targets.keyed, parts: parts.filter((part) => !RAW_PARTS.includes(part) && part !== 'reservations'), perSecond: 0, first: 0 } })
 }
 
-async function endAttack (attackers: { raw: Worker, keyed: Worker }): Promise<AttackReport> {
+async function endAttack ({ raw, keyed, fresh }: Attackers, { parts }: Attack): Promise<AttackReport> {
   const total = emptyReport()
-  for (const one of [attackers.raw, attackers.keyed]) addReport(total, await one.order<AttackReport>({ stop: true }))
+  const isFresh = parts.includes('reservations')
+  // a machine that had no time for the attackers lets them finish, unmeasured
+  if (isFresh) await Promise.all(fresh.map(async (one) => one.order({ sent: true })))
+  for (const one of [raw, keyed, ...isFresh ? fresh : []]) addReport(total, await one.order<AttackReport>({ stop: true }))
   return total
 }
 
@@ -179,14 +201,11 @@ function complaintsOf (program: Program): string[] {
   return program.stderr().split('\n').filter((line) => COMPLAINT.test(line))
 }
 
-function emptyReport (): AttackReport {
-  return { made: 0, failed: 0, refused: { sockets: 0, spliceSockets: 0, muxers: 0, reservations: 0 } }
-}
-
-function addReport (to: AttackReport, one: Partial<AttackReport>): void {
-  to.made += one.made ?? 0
-  to.failed += one.failed ?? 0
-  for (const key of ['sockets', 'spliceSockets', 'muxers', 'reservations'] as const) to.refused[key] += one.refused?.[key] ?? 0
+function addReport (to: AttackReport, one: AttackReport): void {
+  to.made += one.made
+  to.failed += one.failed
+  for (const key of ['sockets', 'spliceSockets', 'muxers', 'reservations'] as const) to.refused[key] += one.refused[key]
+  addFresh(to.fresh, one.fresh)
 }
 
 function emptyCounts (): RelayRefusals {

@@ -22,6 +22,21 @@ export function judgeSound ({ results, lostWays, complaints }: HostileResult): v
   }
 }
 
+/** Fails when fewer keys than `count` came in all rounds of an attack that sends some, or when what became of them does not add up. */
+export function judgeFresh ({ results }: HostileResult, count: number): void {
+  const keyed = results.filter(({ attack }) => attack.parts.includes('reservations'))
+  if (keyed.length === 0) return
+  let answeredCount = 0
+  for (const { attack, seen: { fresh } } of keyed) {
+    assert.ok(fresh.attempts >= count, `${attack.name}: ${fresh.attempts} of ${count} keys were sent`)
+    const refusedCount = Object.values(fresh.refused).reduce((sum, one) => sum + one, 0)
+    assert.equal(fresh.granted + refusedCount + fresh.turnedAway + fresh.cutOff + fresh.unanswered, fresh.attempts, attack.name)
+    assert.ok(fresh.handshakes >= fresh.asked && fresh.asked >= fresh.granted + refusedCount, `${attack.name}: ${JSON.stringify(fresh)}`)
+    answeredCount += fresh.granted + refusedCount
+  }
+  assert.ok(answeredCount > 0, 'none of the fresh keys was answered')
+}
+
 /** The honest peers' figures, all attacks taken together; with so few dials and one round each, those of one attack are noise. */
 export function judgeService ({ results }: HostileResult): void {
   const [attacked, control] = [dialsOf(results.flatMap((result) => result.attacked)), dialsOf(results.flatMap((result) => result.control))]

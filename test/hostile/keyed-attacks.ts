@@ -1,4 +1,4 @@
-/** Attacks with a key, which costs nothing: muxers that go mad after an honest handshake, a pusher at a reader that never reads, keys that want a place each, splices with one leg. */
+/** Attacks with a key, which costs nothing: muxers that go mad after an honest handshake, a pusher at a reader that never reads, splices with one leg. */
 import { randomBytes } from 'node:crypto'
 import { connect } from 'node:net'
 import type { Connection, Libp2p, MessageStream, Stream } from '@libp2p/interface'
@@ -17,15 +17,15 @@ import { attackerAddress } from './ground.ts'
 import type { Ground } from './ground.ts'
 
 const OK = 100
-const MUXER_KINDS = 10
+const MUXER_KINDS = 11
+/** Floods before a frame that nobody may send, so that it waits behind them when the target has paused the connection. */
+const FLOOD_STEPS = 20
 const RENEW_MS = 500
 const DIAL_MS = 10_000
 const FRAMES_PER_STEP = 500
 const STEP_MS = 10
 const STEP_BUFFER_BYTES = 1024 * 1024
 const PUSHED_STREAMS = 8
-/** How long a fresh key keeps its connection after it asked. */
-const HOLD_MS = 5_000
 const UNPAIRED_STEP_MS = 250
 
 /** A connection that is encrypted, with the door to what lies below its muxer. */
@@ -69,7 +69,7 @@ function forever (ground: Ground, work: () => Promise<void>): void {
   })()
 }
 
-/** Ten muxers, each with a madness of its own; when it is cut off it comes back. */
+/** Eleven muxers, each with a madness of its own; when it is cut off it comes back. */
 export function muxers (ground: Ground): void {
   for (let kind = 0; kind < MUXER_KINDS; kind++) forever(ground, async () => { await rage(ground, kind) })
 }
@@ -123,6 +123,7 @@ function madFrames (kind: number): (step: number) => Uint8Array {
     case 6: return (step) => Uint8Array.from(Buffer.concat([header(DATA, step === 0 ? SYN : 0, 101, 128 * 1024), Buffer.alloc(128 * 1024)]))
     case 7: return (step) => many((index) => Buffer.concat([header(WINDOW, SYN, id(step, index), 0), header(WINDOW, FIN_RST, id(step, index), 0)]))
     case 8: return () => many(() => header(WINDOW, 0, 1, 0xffff))
+    case 10: return (step) => step < FLOOD_STEPS ? many((index) => header(PING, SYN, 0, index)) : Uint8Array.from(Buffer.concat([many((index) => header(PING, SYN, 0, index)), header(DATA, SYN, 101, 0xffff_ffff)]))
     default: return (step) => step === 0 ? Uint8Array.from(header(AWAY, 0, 0, 2)) : many(() => header(PING, 0xffff, 0xffff_ffff, 7))
   }
 }
@@ -160,27 +161,6 @@ export function pusher (ground: Ground): void {
     })
     clearInterval(timer)
     await Promise.all([reader.peer.stop(), caller.peer.stop()])
-  })
-}
-
-/** Keys that nobody has seen before ask for a reservation, each once, and hold what they got for a while. */
-export function reservations (ground: Ground, perSecond: number): void {
-  let count = 0
-  ground.every(1000 / perSecond, () => {
-    const from = count++
-    void (async () => {
-      const key = await connectKey(ground, from)
-      if (key === undefined) return
-      try {
-        const stream = await key.connection.newStream(HOP)
-        if (await askStatus(stream, RESERVE) !== OK) ground.report.refused.reservations++
-        await Promise.race([pause(HOLD_MS), new Promise<void>((resolve) => { ground.onStop(resolve) })])
-      } catch {
-        ground.report.failed++
-      } finally {
-        await key.peer.stop()
-      }
-    })()
   })
 }
 

@@ -54,7 +54,7 @@ async function withRelay<Result> (work: (relay: MeasuredRelay) => Promise<Result
   const directory = makeTempDirectory('capacity')
   const config = join(directory, 'relay.toml')
   // one machine plays all peers: bounds that count by source are out of the way
-  writeFileSync(config, `data_dir = "${join(directory, 'data')}"\nlisten = ["/ip4/127.0.0.1/tcp/0"]\nhealth = "127.0.0.1:0"\ndrain_seconds = 0\n[relay]\nmax_reservations = 100000\nmax_circuits_per_caller = 100000\nmax_circuits_per_called = 100000\n[connections]\nper_source_per_second = 100000\n[quotas.stranger]\nreservations = 100000\ncircuits = 100000\n`)
+  writeFileSync(config, `data_dir = "${join(directory, 'data')}"\nlisten = ["/ip4/127.0.0.1/tcp/0"]\nhealth = "127.0.0.1:0"\ndrain_seconds = 0\n[relay]\nmax_reservations = 100000\nmax_circuits_per_caller = 100000\nmax_circuits_per_called = 100000\n[connections]\nper_source_per_second = 100000\nhandshakes_per_second = 100000\n[quotas.stranger]\nreservations = 100000\ncircuits = 100000\n`)
   const program = startProgram(process.execPath, ['--conditions=carrier-source', join(ROOT, 'bin', 'carrier-bootstrap.js'), '--config', config], { env: carrierFreeEnvironment(), name: 'measured relay' })
   try {
     const { addresses } = JSON.parse(await program.line(0)) as { addresses: string[] }

@@ -62,7 +62,7 @@ splice_copy = "public"
   test('quotas and bounds of connections arrive in their unit; what is not named keeps its default', () => {
     const { quotas, connections } = parseBootstrapConfig('[quotas]\nbytes_per_second = 8000000\n[quotas.stranger]\ncircuits = 3\n[quotas.friend]\nbytes_per_day = 5000\n[connections]\nmax_pending = 7\n', 'relay.toml')
     assert.deepEqual(quotas, { bytesPerSecond: 8_000_000, stranger: { reservations: LIMITS.relayReservationsPerSourceCount, circuits: 3 }, strangers: {}, member: {}, friend: { bytesPerDay: 5000 } })
-    assert.deepEqual(connections, { perSourcePerSecond: LIMITS.relayConnectionsPerSecondCount, maxPending: 7 })
+    assert.deepEqual(connections, { perSourcePerSecond: LIMITS.relayConnectionsPerSecondCount, maxPending: 7, handshakesPerSecond: LIMITS.relayHandshakesPerSecondCount })
   })
 
   test('no source gets all places, and where somebody is listed, all strangers together do not either', () => {
@@ -84,6 +84,7 @@ splice_copy = "public"
     // another line is no other setting
     const read = (text: string): ReturnType<typeof composeConfig> => composeConfig('data', [parseBootstrapConfig(text, 'relay.toml')])
     assert.deepEqual(compareConfigs(read('[admission]\nmode = "open"\n[tls]\ncert_file = "c"\nkey_file = "k"\n'), read('# more\n[tls]\ncert_file = "c"\nkey_file = "k"\n[admission]\nmode = "open"\n')), { changed: [], needRestart: [] })
+    assert.deepEqual(compareConfigs(read('listen = ["/ip4/127.0.0.1/tcp/9"]\n'), read('# more\nlisten = ["/ip4/127.0.0.1/tcp/9"]\n[relay]\nmax_reservations = 100\n')), { changed: ['relay.max_…'], needRestart: [] })
     const merged = mergeConfigs(old, next)
     assert.deepEqual([merged.dataDirectory, merged.listen, merged.drainMs], ['/data', old.listen, 1000])
   })

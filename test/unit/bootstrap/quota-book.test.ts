@@ -40,6 +40,32 @@ describe('whose quotas they are', () => {
     assert.equal(book.judge(member(book, 'a'), 'circuits'), undefined)
   })
 
+  test('the last eighth of all places is for sources that have none or one', () => {
+    const book = createQuotaBook(createFakeClock(), { ...NONE, stranger: { reservations: 40 }, places: { reservations: 80, circuits: 8 } })
+    const [first, second] = [stranger(book, '192.0.2.1'), stranger(book, '192.0.2.2')]
+    for (let index = 0; index < 70; index++) {
+      const account = index % 2 === 0 ? first : second
+      assert.equal(book.judge(account, 'reservations'), undefined)
+      book.hold(account, 'reservations')
+    }
+    assert.deepEqual(book.judge(first, 'reservations'), { quota: 'reservations', isShared: true, retryMs: LIMITS.relaySpliceRetryMs })
+    const newcomer = stranger(book, '192.0.2.3')
+    for (let index = 0; index < 2; index++) {
+      assert.equal(book.judge(newcomer, 'reservations'), undefined)
+      book.hold(newcomer, 'reservations')
+    }
+    assert.equal(book.judge(newcomer, 'reservations')?.isShared, true)
+    assert.equal(book.judge(stranger(book, '192.0.2.4'), 'reservations'), undefined)
+    assert.equal(book.judge(member(book, 'a'), 'reservations'), undefined)
+    for (let index = 0; index < 8; index++) book.hold(first, 'circuits')
+    assert.equal(book.judge(first, 'circuits'), undefined, 'of so few none is kept')
+    // where all strangers together have fewer, of these
+    book.configure({ ...NONE, strangers: { reservations: 82 }, places: { reservations: 1000, circuits: 8 } })
+    assert.equal(book.judge(first, 'reservations')?.isShared, true)
+    book.configure({ ...NONE, places: { reservations: 1000, circuits: 8 } })
+    assert.equal(book.judge(first, 'reservations'), undefined)
+  })
+
   test('I8: accounts are bounded: one that holds something stays, the others are forgotten', () => {
     const book = createQuotaBook(createFakeClock(), { ...NONE, stranger: { circuits: 1 } })
     const first = stranger(book, 'first')

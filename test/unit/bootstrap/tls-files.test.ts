@@ -4,7 +4,7 @@ import { chmodSync, statSync, utimesSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { LIMITS, silentLogger } from '../../../src/base/index.ts'
-import { parseBootstrapConfig, parseListenAddress } from '../../../src/bootstrap/index.ts'
+import { composeConfig, parseBootstrapConfig, parseListenAddress } from '../../../src/bootstrap/index.ts'
 import { readTls, tlsFingerprint } from '../../../src/bootstrap/tls-files.ts'
 import { createTlsWatch } from '../../../src/bootstrap/tls-watch.ts'
 import { createTestAuthority } from '../../support/certificate-authority.ts'
@@ -32,7 +32,10 @@ test('the files of [tls] are read, for addresses that end with /tls/ws', async (
 
 test('an address that asks for TLS without a certificate is refused', () => {
   assert.equal(parseListenAddress(WSS), WSS)
-  assert.throws(() => readTls({ tls: undefined, listen: [WSS] }), { code: 'ERR_CONFIG', message: /needs a certificate/ })
+  assert.throws(() => readTls({ tls: undefined, listen: [WSS] }), { code: 'ERR_CONFIG', message: /^".* needs a certificate/ })
+  const file = parseBootstrapConfig(`listen = [\n  "/ip4/127.0.0.1/tcp/1",\n  "${WSS}"\n]\n`, 'relay.toml')
+  assert.throws(() => readTls(composeConfig('/data', [file])), { code: 'ERR_CONFIG', message: /^relay\.toml:3: ".* needs a certificate/ })
+  assert.throws(() => readTls(composeConfig('/data', [file, { listen: [WSS] }])), { code: 'ERR_CONFIG', message: /^".* needs a certificate/ }, 'a flag has no line')
   assert.throws(() => parseBootstrapConfig('[tls]\ncert_file = "x"\n', 'relay.toml'), { code: 'ERR_CONFIG', message: /relay\.toml:\d: tls\.key_file/ })
 })
 
