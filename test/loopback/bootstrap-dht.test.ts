@@ -14,10 +14,11 @@ import { createLibp2p } from 'libp2p'
 import { decodeProtobuf, encodeFrame, encodeProtobuf } from '../../src/base/index.ts'
 import { BOOTSTRAP_DEFAULTS, createBootstrap } from '../../src/bootstrap/index.ts'
 import type { Bootstrap } from '../../src/bootstrap/index.ts'
+import { freePort } from '../support/free-port.ts'
 import { firstMessage } from '../support/raw-hop.ts'
 import { startStockPeer, stopStockPeers } from '../support/stock-peer.ts'
 import { makeTempDirectory } from '../support/temp-directory.ts'
-import { waitFor } from '../support/wait.ts'
+import { PATIENCE_MS, waitFor } from '../support/wait.ts'
 
 const KAD = '/carrier/kad/1.0.0'
 
@@ -60,15 +61,15 @@ describe('the private DHT', () => {
   test('a stock client walks from one listed server to another that it was never told of', async () => {
     const first = await startServer()
     const second = await startServer([first.address])
-    await waitFor('the servers to know each other', async () => (await first.server.metrics.text()).includes('carrier_relay_dht_servers_count 1'), { deadlineMs: 10_000 })
+    await waitFor('the servers to know each other', async () => (await first.server.metrics.text()).includes('carrier_relay_dht_servers_count 1'), { deadlineMs: PATIENCE_MS })
     const client = await startDhtClient()
     await client.dial(multiaddr(first.address))
     const found = await waitFor('the second server', async () => {
-      for await (const event of client.services.dht.findPeer(second.server.peerId, { signal: AbortSignal.timeout(3_000) })) {
+      for await (const event of client.services.dht.findPeer(second.server.peerId, { signal: AbortSignal.timeout(10_000) })) {
         if (event.name === 'FINAL_PEER') return event.peer
       }
       return undefined
-    }, { deadlineMs: 15_000 })
+    }, { deadlineMs: PATIENCE_MS })
     assert.ok(second.address.startsWith(found.multiaddrs[0]?.toString() ?? 'none'))
   })
 
@@ -93,11 +94,12 @@ describe('the private DHT', () => {
 
   test('a relay that lists a server which is down finds it once it is up', async () => {
     const dataDirectory = makeTempDirectory('relay')
-    const { server: early, address } = await startServer([], dataDirectory)
+    const listen = `/ip4/127.0.0.1/tcp/${await freePort()}`
+    const { server: early, address } = await startServer([], dataDirectory, listen)
     await early.stop()
     const late = await startServer([address])
     assert.match(await late.server.metrics.text(), /carrier_relay_dht_servers_count 0/)
-    await startServer([], dataDirectory, address.replace(/\/p2p\/.*/, ''))
-    await waitFor('the connection', async () => (await late.server.metrics.text()).includes('carrier_relay_dht_servers_count 1'), { deadlineMs: 20_000 })
+    await startServer([], dataDirectory, listen)
+    await waitFor('the connection', async () => (await late.server.metrics.text()).includes('carrier_relay_dht_servers_count 1'), { deadlineMs: PATIENCE_MS })
   })
 })

@@ -13,7 +13,7 @@ import { createTestAuthority } from '../support/certificate-authority.ts'
 import { askStatus, HOP, openHop, RESERVE } from '../support/raw-hop.ts'
 import { startStockPeer, stopStockPeers } from '../support/stock-peer.ts'
 import { makeTempDirectory } from '../support/temp-directory.ts'
-import { pause, waitFor } from '../support/wait.ts'
+import { PATIENCE_MS, PATIENT, pause, waitFor } from '../support/wait.ts'
 
 let relay: Bootstrap
 let address: string
@@ -36,8 +36,10 @@ async function metric (name: string): Promise<number> {
 test('I8: a peer that pings without end and reads no answer is cut off before the answers fill the memory', async () => {
   const attacker = await startStockPeer()
   const connection = await attacker.dial(multiaddr(address)) as Connection & { muxer: { maConn: MessageStream }, maConn: { socket: { pause: () => void } } }
-  await pause(300)
-  const connected = await metric('carrier_relay_connections_count')
+  const connected = await waitFor('the relay to count it', async () => {
+    const count = await metric('carrier_relay_connections_count')
+    return count > 0 && count
+  }, PATIENT)
   connection.maConn.socket.pause()
   const pings = yamuxPings(5000)
   let sentCount = 0
@@ -49,7 +51,7 @@ test('I8: a peer that pings without end and reads no answer is cut off before th
       sentCount += 5000
     }
     return false
-  }, { deadlineMs: 20_000, intervalMs: 1 })
+  }, { deadlineMs: PATIENCE_MS, intervalMs: 1 })
   console.log(`cut off after at most ${sentCount} pings`)
   // what the kernel's buffers take of them is not answered in vain; libp2p's own ping would end this only after ten million
   assert.ok(sentCount < 1_500_000, `${sentCount} pings were taken`)
@@ -60,18 +62,18 @@ test('I8: requests that never end cannot take the place of an honest one, howeve
   const perPeer = LIMITS.relayPendingHandshakesPerPeerCount
   const attackers: Libp2p[] = []
   const streams: Stream[] = []
-  for (let index = 0; index < LIMITS.relayPendingHandshakeCount / perPeer; index++) {
-    const attacker = await startStockPeer()
-    attackers.push(attacker)
+  for (let index = 0; index < LIMITS.relayPendingHandshakeCount / perPeer; index++) attackers.push(await startStockPeer())
+  const honest = await startStockPeer()
+  // the time of the first request must not run out before the last one is there
+  for (const attacker of attackers) {
     const { connection, stream } = await openHop(attacker, address)
     streams.push(stream, ...await Promise.all(Array.from({ length: perPeer - 1 }, async () => connection.newStream(HOP, { maxOutboundStreams: 10_000 }))))
   }
   await waitFor('all places to be taken', async () => await metric('carrier_relay_pending_handshakes_count') === LIMITS.relayPendingHandshakeCount, { deadlineMs: 8_000, intervalMs: 20 })
-  const honest = await startStockPeer()
   assert.equal(await askStatus((await openHop(honest, address)).stream, RESERVE), 100)
   assert.equal(await metric('carrier_relay_refused_handshakes_total'), 1)
   for (const stream of streams) stream.abort(new Error('done'))
-  await waitFor('none pending', async () => await metric('carrier_relay_pending_handshakes_count') === 0, { deadlineMs: 5_000 })
+  await waitFor('none pending', async () => await metric('carrier_relay_pending_handshakes_count') === 0, { deadlineMs: LIMITS.relayHandshakeTimeoutMs * 0.9 })
 })
 
 test('I8: a socket at a WebSocket port that says nothing, or no WebSocket, is closed after the time for handshakes and counted', { timeout: 120_000 }, async (t) => {

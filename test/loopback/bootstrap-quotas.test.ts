@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import type { Socket } from 'node:net'
-import { after, describe, test } from 'node:test'
+import { after, before, describe, test } from 'node:test'
 import type { TestContext } from 'node:test'
 import { errorCode, errorMessage } from '../../src/base/index.ts'
 import type { CarrierError } from '../../src/base/index.ts'
@@ -13,12 +13,14 @@ import { askStatus, connectTo, openHop, RESERVE } from '../support/raw-hop.ts'
 import { metricOf, readAll, startSplicePair } from '../support/splice-pair.ts'
 import { dialOverRelay, openStream, startStockPeer, stopStockPeers } from '../support/stock-peer.ts'
 import { makeTempDirectory } from '../support/temp-directory.ts'
-import { pause, waitFor, within } from '../support/wait.ts'
+import { pause, untilDayLasts, waitFor, within } from '../support/wait.ts'
 
 const MB = 1_000_000
 const NONE: QuotaSettings = { friend: {}, member: {}, stranger: {}, strangers: {} }
 const STATUS = { OK: 100, RESERVATION_REFUSED: 200, RESOURCE_LIMIT_EXCEEDED: 201, PERMISSION_DENIED: 202 }
 
+// the bytes of a day end with it
+before(async () => untilDayLasts(150_000), { timeout: 200_000 })
 after(stopStockPeers)
 
 async function startRelay (t: TestContext, init: Partial<BootstrapConfig>): Promise<{ relay: Bootstrap, address: string, config: BootstrapConfig }> {

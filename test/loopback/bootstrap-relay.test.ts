@@ -9,11 +9,14 @@ import type { Bootstrap, BootstrapComponents, BootstrapConfig } from '../../src/
 import { askStatus, connectTo, firstMessage, openHop, STOP } from '../support/raw-hop.ts'
 import { makeTempDirectory } from '../support/temp-directory.ts'
 import { dialOverRelay, openStream, receiveAll, sendRandom, startStockPeer, stopStockPeers } from '../support/stock-peer.ts'
-import { waitFor, within } from '../support/wait.ts'
+import { PATIENCE_MS, waitFor, within } from '../support/wait.ts'
 
 const MIB = 1024 * 1024
 const ECHO = '/test/sink/1.0.0'
 const STOP_OK = encodeFrame(Uint8Array.from([0x08, 0x01, 0x20, 0x64]))
+
+/** Sooner than what falls silent is noticed, or a request times out: 10 s. */
+const SOON_MS = 9_000
 
 const relays = new Set<Bootstrap>()
 
@@ -43,7 +46,7 @@ async function openRawCircuit (caller: Libp2p, address: string): Promise<{ calle
   })
   const { stream } = await openHop(caller, address)
   assert.equal(await askStatus(stream, connectTo(reader.peerId)), 100)
-  return { caller: stream, called: await within('the circuit', 5_000, arrived.promise) }
+  return { caller: stream, called: await within('the circuit', PATIENCE_MS, arrived.promise) }
 }
 
 async function metric (relay: Bootstrap, line: string): Promise<number> {
@@ -94,10 +97,10 @@ describe('a relay with default limits', () => {
       const question = receiveAll(other)
       const answer = receiveAll(asker)
       const asked = await sendRandom(asker, 100_000)
-      assert.equal((await within('the question and its FIN', 5_000, question)).sha256, asked)
+      assert.equal((await within('the question and its FIN', PATIENCE_MS, question)).sha256, asked)
       const answered = await sendRandom(other, 3 * MIB)
-      assert.equal((await within('the answer and its FIN', 10_000, answer)).sha256, answered)
-      await waitFor('the circuit to be finished', async () => await metric(relay, 'carrier_relay_circuits_count') === 0, { deadlineMs: 5_000 })
+      assert.equal((await within('the answer and its FIN', PATIENCE_MS, answer)).sha256, answered)
+      await waitFor('the circuit to be finished', async () => await metric(relay, 'carrier_relay_circuits_count') === 0, { deadlineMs: PATIENCE_MS })
     })
   }
 
@@ -108,12 +111,12 @@ describe('a relay with default limits', () => {
     const connection = await dialOverRelay(visitor, address, office)
     const stream = await openStream(connection, '/test/hold/1.0.0')
     stream.send(new Uint8Array(1000))
-    const held = await within('the stream', 5_000, arrived.promise)
+    const held = await within('the stream', PATIENCE_MS, arrived.promise)
     const failed = receiveAll(held).then(() => 'clean', () => 'failed')
     // the transport below the circuit breaks without a word
     for (const direct of visitor.getConnections().filter((candidate) => candidate.direct)) direct.abort(new Error('cut'))
-    assert.equal(await within('the end of the held stream', 10_000, failed), 'failed')
-    await waitFor('the circuit to be gone', async () => await metric(relay, 'carrier_relay_circuits_count') === 0, { deadlineMs: 5_000 })
+    assert.equal(await within('the end of the held stream', SOON_MS, failed), 'failed')
+    await waitFor('the circuit to be gone', async () => await metric(relay, 'carrier_relay_circuits_count') === 0, { deadlineMs: SOON_MS })
     await visitor.stop()
   })
 
@@ -124,7 +127,7 @@ describe('a relay with default limits', () => {
       const closed = new Promise<{ error?: Error, local?: boolean }>((resolve) => { other.addEventListener('close', ({ error, local }) => { resolve({ ...(error === undefined ? {} : { error }), ...(local === undefined ? {} : { local }) }) }) })
       const before = await metric(relay, 'carrier_relay_ended_circuits_total{reason="reset"}')
       resetting.abort(new Error('enough'))
-      const { error, local } = await within('the reset', 5_000, closed)
+      const { error, local } = await within('the reset', PATIENCE_MS, closed)
       assert.ok(error !== undefined && local === false)
       assert.equal(await metric(relay, 'carrier_relay_ended_circuits_total{reason="reset"}'), before + 1)
     })
@@ -157,7 +160,7 @@ describe('a relay with default limits', () => {
     const guest = await startStockPeer({ relays: [address] })
     const before = await metric(relay, 'carrier_relay_reservations_count')
     await guest.stop()
-    await waitFor('the reservation to be gone', async () => await metric(relay, 'carrier_relay_reservations_count') === before - 1, { deadlineMs: 5_000 })
+    await waitFor('the reservation to be gone', async () => await metric(relay, 'carrier_relay_reservations_count') === before - 1, { deadlineMs: SOON_MS })
     await assert.rejects(dialOverRelay(laptop, address, guest))
     assert.equal(await metric(relay, 'carrier_relay_connect_requests_total{status="NO_RESERVATION"}'), 1)
   })
@@ -183,7 +186,7 @@ describe('a relay with default limits', () => {
     await guest.unhandle('/libp2p/circuit/relay/0.2.0/stop')
     await assert.rejects(dialOverRelay(laptop, address, guest), /203|CONNECTION_FAILED/)
     assert.equal(await metric(relay, 'carrier_relay_connect_requests_total{status="CONNECTION_FAILED"}'), 1)
-    await waitFor('no pending request', async () => await metric(relay, 'carrier_relay_pending_handshakes_count') === 0, { deadlineMs: 5_000 })
+    await waitFor('no pending request', async () => await metric(relay, 'carrier_relay_pending_handshakes_count') === 0, { deadlineMs: SOON_MS })
     await guest.stop()
   })
 })
@@ -266,17 +269,17 @@ describe('a relay with configured limits', () => {
     await office.handle(ECHO, (stream) => { receiveAll(stream).then(() => { outcome.resolve('clean') }, () => { outcome.resolve('reset') }) }, { runOnLimitedConnection: true })
     const stream = await openStream(await dialOverRelay(laptop, address, office), ECHO)
     sendRandom(stream, 2 * MIB).catch(() => { /* the reset that is awaited below */ })
-    assert.equal(await within('the end', 10_000, outcome.promise), 'reset')
+    assert.equal(await within('the end', PATIENCE_MS, outcome.promise), 'reset')
     assert.equal(await metric(relay, 'carrier_relay_ended_circuits_total{reason="data-limit"}'), 1)
   })
 
   test('a circuit over its time is reset after seconds, not milliseconds', async () => {
-    const { relay, address } = await startRelay({ circuitLimits: { durationSeconds: 1 } })
+    const { relay, address } = await startRelay({ circuitLimits: { durationSeconds: 3 } })
     const office = await startStockPeer({ relays: [address] })
     const startedAtMs = performance.now()
     const connection = await dialOverRelay(await startStockPeer(), address, office)
-    await within('the end of the circuit', 5_000, new Promise<void>((resolve) => { connection.addEventListener('close', () => { resolve() }) }))
-    assert.ok(performance.now() - startedAtMs >= 950, `after ${performance.now() - startedAtMs} ms`)
+    await within('the end of the circuit', PATIENCE_MS, new Promise<void>((resolve) => { connection.addEventListener('close', () => { resolve() }) }))
+    assert.ok(performance.now() - startedAtMs >= 2_950, `after ${performance.now() - startedAtMs} ms`)
     assert.equal(await metric(relay, 'carrier_relay_ended_circuits_total{reason="duration-limit"}'), 1)
   })
 
@@ -295,7 +298,7 @@ describe('a relay with configured limits', () => {
     const first = await dialOverRelay(laptop, address, called[0])
     await assert.rejects(dialOverRelay(laptop, address, called[1]), /201|RESOURCE_LIMIT_EXCEEDED/)
     await first.close()
-    await waitFor('room again', async () => await metric(relay, 'carrier_relay_circuits_count') === 0, { deadlineMs: 5_000 })
+    await waitFor('room again', async () => await metric(relay, 'carrier_relay_circuits_count') === 0, { deadlineMs: PATIENCE_MS })
     await dialOverRelay(laptop, address, called[1])
   })
 
@@ -319,9 +322,9 @@ describe('a relay with configured limits', () => {
     const late = await startStockPeer()
     await assert.rejects(dialOverRelay(late, address, office), /201|RESOURCE_LIMIT_EXCEEDED/)
     await sendRandom(stream, 4 * MIB)
-    assert.equal((await within('the running transfer', 20_000, received.promise)).bytes, 4 * MIB)
+    assert.equal((await within('the running transfer', PATIENCE_MS, received.promise)).bytes, 4 * MIB)
     assert.equal(isDrained, false)
     await connection.close()
-    await within('the end of the drain', 5_000, drained)
+    await within('the end of the drain', PATIENCE_MS, drained)
   })
 })

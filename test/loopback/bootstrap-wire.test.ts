@@ -17,7 +17,7 @@ import { sealVoucher } from '../../src/bootstrap/reservation-voucher.ts'
 import { askStatus, connectTo, firstMessage, HOP, openHop, RESERVE, STOP } from '../support/raw-hop.ts'
 import { dialOverRelay, startStockPeer, stopStockPeers } from '../support/stock-peer.ts'
 import { makeTempDirectory } from '../support/temp-directory.ts'
-import { waitFor, within } from '../support/wait.ts'
+import { PATIENCE_MS, waitFor, within } from '../support/wait.ts'
 
 describe('our messages and those of the stock package', () => {
   let stockRelay: Libp2p
@@ -70,7 +70,7 @@ describe('our messages and those of the stock package', () => {
     await called.unhandle(STOP)
     await called.handle(STOP, (stream) => { firstMessage(stream).then(request.resolve, request.reject) })
     dialOverRelay(caller, address, called).catch(() => { /* nobody answers the recorded request */ })
-    const theirs = await within('the recorded STOP', 5_000, request.promise)
+    const theirs = await within('the recorded STOP', PATIENCE_MS, request.promise)
     const limit = decodeProtobuf(decodeProtobuf(theirs, 64).bytes(3) ?? new Uint8Array(0), 64)
     const ours = encodeStopConnect(caller.peerId.toMultihash().bytes, { durationSeconds: Number(limit.varint(1)), dataBytes: limit.varint(2) ?? 0n })
     assert.equal(toHex(ours), toHex(theirs))
@@ -90,7 +90,7 @@ describe('our messages and those of the stock package', () => {
     })
     const fakeAddress = String(fakeRelay.getMultiaddrs()[0])
     dialOverRelay(caller, fakeAddress, called).catch(() => { /* nobody answers the recorded request */ })
-    const connect = decodeHopRequest(await within('the recorded CONNECT', 5_000, request.promise))
+    const connect = decodeHopRequest(await within('the recorded CONNECT', PATIENCE_MS, request.promise))
     assert.ok(connect.type === 'connect')
     assert.equal(toHex(connect.peerId), toHex(called.peerId.toMultihash().bytes))
 
@@ -142,7 +142,7 @@ describe('a relay and hostile bytes', () => {
       const answer = firstMessage(stream)
       stream.send(bytes)
       assert.equal(decodeProtobuf(await answer, 8).varint(5), 400n)
-      assert.ok(await within('the reset', 5_000, closed) !== undefined)
+      assert.ok(await within('the reset', PATIENCE_MS, closed) !== undefined)
     })
   }
 
@@ -162,12 +162,12 @@ describe('a relay and hostile bytes', () => {
     const { connection, stream: first } = await openHop(attacker, address)
     const streams: Stream[] = [first]
     for (let count = 1; count < 80; count++) streams.push(await connection.newStream(HOP, { maxOutboundStreams: 10_000 }))
-    await waitFor('refusals', async () => (await relay.metrics.text()).includes('carrier_relay_refused_handshakes_total 1'), { deadlineMs: 5_000 })
+    await waitFor('refusals', async () => (await relay.metrics.text()).includes('carrier_relay_refused_handshakes_total 1'), { deadlineMs: PATIENCE_MS })
     const honest = await startStockPeer({ relays: [address] })
-    assert.equal(await waitFor('the pending streams', async () => /carrier_relay_pending_handshakes_count (\d+)/.exec(await relay.metrics.text())?.[1], { deadlineMs: 1_000 }), '64')
+    assert.equal(await waitFor('the pending streams', async () => /carrier_relay_pending_handshakes_count (\d+)/.exec(await relay.metrics.text())?.[1], { deadlineMs: PATIENCE_MS }), '64')
     await honest.stop()
     for (const stream of streams) stream.abort(new Error('done'))
-    await waitFor('none pending', async () => (await relay.metrics.text()).includes('carrier_relay_pending_handshakes_count 0'), { deadlineMs: 5_000 })
+    await waitFor('none pending', async () => (await relay.metrics.text()).includes('carrier_relay_pending_handshakes_count 0'), { deadlineMs: 9_000 })
   })
 
   test('a holder refreshes its reservation in a full table, and the voucher is signed by the relay', async () => {

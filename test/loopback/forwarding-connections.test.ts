@@ -10,7 +10,7 @@ import type { ForwardingPair } from '../support/forwarding-pair.ts'
 import { connectTo, endOf, readAll, startEcho, startTarget } from '../support/target-server.ts'
 import type { TargetServer } from '../support/target-server.ts'
 import { makeTempDirectory } from '../support/temp-directory.ts'
-import { PATIENCE_MS, PATIENT, waitFor, within } from '../support/wait.ts'
+import { PATIENCE_MS, PATIENT, untilStill, waitFor, within } from '../support/wait.ts'
 
 for (const sessionKind of ['fake', 'real'] as const) {
   describe(`connections through a forward, on ${sessionKind} sessions`, () => {
@@ -174,12 +174,7 @@ for (const sessionKind of ['fake', 'real'] as const) {
       socket.on('error', () => {})
       socket.pause()
       await once(socket, 'connect')
-      let last = -1
-      await waitFor('the target to stand still', () => {
-        const stands = written === last && written > 0
-        last = written
-        return stands
-      }, { deadlineMs: PATIENCE_MS, intervalMs: 300 })
+      await untilStill('the target', () => written, 300)
       assert.ok(written < 32 * 1024 * 1024, `the target could write ${written} bytes`)
       socket.resetAndDestroy()
       await settled()

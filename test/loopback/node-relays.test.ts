@@ -4,7 +4,7 @@ import test from 'node:test'
 import { errorCode, LIMITS } from '../../src/base/index.ts'
 import { befriend, makeNode, reserved } from '../support/node-pair.ts'
 import { prepareStockRelay } from '../support/stock-relay.ts'
-import { timed, waitFor, within } from '../support/wait.ts'
+import { PATIENCE_MS, timed, waitFor, within } from '../support/wait.ts'
 
 const HOLD = '/carrier/test-hold/1.0.0'
 
@@ -21,7 +21,7 @@ test('I10: a node with a relay that is down starts at once, says so, and is rese
   })
   const start = await timed(async () => { await office.node.start() })
   assert.ok(start.elapsedMs < 2_000, `start took ${start.elapsedMs} ms`)
-  await waitFor('the plain reason', () => office.node.relays()[0]?.state === 'unreachable', { deadlineMs: 5_000 })
+  await waitFor('the plain reason', () => office.node.relays()[0]?.state === 'unreachable', { deadlineMs: PATIENCE_MS })
   assert.match(office.node.relays()[0]?.reason ?? '', /nothing listens/)
   assert.equal(office.node.isReachable(), false)
   await relay.start()
@@ -49,10 +49,10 @@ test('a reservation is made again each time the relay restarts with its key, and
   const handles: number[] = []
   for (let round = 0; round < 4; round++) {
     await relay.kill()
-    await waitFor('the loss', () => office.node.relays()[0]?.state !== 'reserved', { deadlineMs: 15_000 })
+    await waitFor('the loss', () => office.node.relays()[0]?.state !== 'reserved', { deadlineMs: PATIENCE_MS })
     await relay.start()
     const { elapsedMs } = await timed(async () => { await Promise.all([reserved(office), reserved(laptop)]) })
-    const { stream, peer } = await within('a stream', 10_000, laptop.node.openStream(office.did, HOLD))
+    const { stream, peer } = await within('a stream', PATIENCE_MS, laptop.node.openStream(office.did, HOLD))
     assert.equal(peer.path, 'relayed')
     stream.abort(new Error('done'))
     handles.push(process.getActiveResourcesInfo().filter((name) => name !== 'Timeout').length)
@@ -80,7 +80,7 @@ test('one of two relays dead: the connection is there in about a second and uses
   await laptop.node.start()
   await Promise.all([reserved(office), reserved(laptop)])
   await first.kill()
-  const { value, elapsedMs } = await timed(async () => within('a stream', 10_000, laptop.node.openStream(office.did, HOLD)))
+  const { value, elapsedMs } = await timed(async () => within('a stream', PATIENCE_MS, laptop.node.openStream(office.did, HOLD)))
   console.log(`connected ${Math.round(elapsedMs)} ms after one relay died (aim ${CONNECT_ONE_DEAD_MS})`)
   assert.ok(elapsedMs < CONNECT_ONE_DEAD_MS * 3)
   assert.equal(value.peer.relayPeerId, second.peerId)
@@ -151,7 +151,7 @@ test('both ends dialing at the same moment is harmless', async (t) => {
   await alice.node.start()
   await bob.node.start()
   await Promise.all([reserved(alice), reserved(bob)])
-  const both = await within('both streams', 10_000, Promise.all([alice.node.openStream(bob.did, HOLD), bob.node.openStream(alice.did, HOLD)]))
+  const both = await within('both streams', PATIENCE_MS, Promise.all([alice.node.openStream(bob.did, HOLD), bob.node.openStream(alice.did, HOLD)]))
   assert.deepEqual(both.map(({ peer }) => peer.device), [bob.did, alice.did])
   for (const { stream } of both) stream.abort(new Error('done'))
 })
@@ -175,7 +175,7 @@ test('friends that listen are reached directly, also when the relay is gone', as
   assert.equal(first.peer.path, 'relayed')
   await laptop.node.disconnect(office.did)
   await relay.kill()
-  const second = await within('the direct stream', 10_000, laptop.node.openStream(office.did, HOLD))
+  const second = await within('the direct stream', PATIENCE_MS, laptop.node.openStream(office.did, HOLD))
   assert.equal(second.peer.path, 'lan')
   assert.equal(second.peer.relayPeerId, undefined)
   second.stream.abort(new Error('done'))

@@ -13,7 +13,7 @@ import { processSockets } from '../support/process-sockets.ts'
 import { startStockPeer, stopStockPeers } from '../support/stock-peer.ts'
 import { prepareStockRelay } from '../support/stock-relay.ts'
 import type { StockRelay } from '../support/stock-relay.ts'
-import { waitFor, within } from '../support/wait.ts'
+import { PATIENCE_MS, untilStill, waitFor, within } from '../support/wait.ts'
 
 const ECHO = '/carrier/test-echo/1.0.0'
 const HOLD = '/carrier/test-hold/1.0.0'
@@ -48,7 +48,7 @@ after(async () => {
 test('two nodes that listen on nothing authenticate each other over a relay', async () => {
   const seen: string[] = []
   const stopListening = bob.node.on('peer:authenticated', ({ peer, direction }) => { seen.push(`${peer.device} ${direction}`) })
-  const { stream, peer } = await within('a stream', 10_000, alice.node.openStream(bob.did, ECHO))
+  const { stream, peer } = await within('a stream', PATIENCE_MS, alice.node.openStream(bob.did, ECHO))
   stopListening()
   stream.abort(new Error('done'))
   assert.equal(peer.device, bob.did)
@@ -83,7 +83,7 @@ test('8 MiB come back unchanged, with a half-close in between', async () => {
   ]))
   assert.equal(bytes, 8 * 1024 * 1024)
   assert.equal(received.digest('hex'), sent.digest('hex'))
-  await within('the stream to be gone', 5000, stream.closed)
+  await within('the stream to be gone', PATIENCE_MS, stream.closed)
 })
 
 test('a reader that does not read holds a bounded number of bytes, and the writer waits', async () => {
@@ -96,13 +96,7 @@ test('a reader that does not read holds a bounded number of bytes, and the write
       yield block
     }
   })())
-  let before = -1
-  await waitFor('the writer to wait', () => {
-    const isStill = sentBytes > 0 && sentBytes === before
-    before = sentBytes
-    return isStill
-  }, { deadlineMs: 20_000, intervalMs: 700 })
-  const heldBytes = sentBytes
+  const heldBytes = await untilStill('the writer', () => sentBytes, 700)
   console.log(`writer waits after ${(heldBytes / 1048576).toFixed(1)} MiB`)
   assert.ok(heldBytes < 48 * 1024 * 1024, `${heldBytes} bytes in flight`)
   stream.abort(new Error('enough'))
@@ -169,8 +163,8 @@ test('I4: a node that stops in the middle of a stream is an error of the stream,
     yield new Uint8Array(1000)
     await new Promise(() => {})
   })()).catch(() => { /* the stop ends it */ })
-  await waitFor('the stream at the other side', () => atOffice.length === 1, { deadlineMs: 5000 })
-  const read = assert.rejects(within('the loss', 15_000, (async () => {
+  await waitFor('the stream at the other side', () => atOffice.length === 1, { deadlineMs: PATIENCE_MS })
+  const read = assert.rejects(within('the loss', PATIENCE_MS, (async () => {
     for await (const chunk of (atOffice[0] as PeerStream).source) assert.equal(chunk.length, 1000)
     return 'ended'
   })()), (err) => errorCode(err) === 'ERR_LINK_LOST')
@@ -181,15 +175,15 @@ test('I4: a node that stops in the middle of a stream is an error of the stream,
 test('I4: a relay that dies is an error of the stream, never its end', async () => {
   held.length = 0
   const { stream } = await alice.node.openStream(bob.did, HOLD)
-  await waitFor('the stream at the other side', () => held.length === 1, { deadlineMs: 5000 })
+  await waitFor('the stream at the other side', () => held.length === 1, { deadlineMs: PATIENCE_MS })
   const reads = [stream, held[0] as PeerStream].map(async (one) => {
     const read = (async () => {
       for await (const chunk of one.source) assert.ok(chunk)
       return 'ended'
     })()
-    await assert.rejects(within('the loss', 15_000, read), (err) => errorCode(err) === 'ERR_LINK_LOST')
+    await assert.rejects(within('the loss', PATIENCE_MS, read), (err) => errorCode(err) === 'ERR_LINK_LOST')
   })
   await relay.kill()
   await Promise.all(reads)
-  await waitFor('the disconnect', () => alice.node.peer(bob.did) === undefined, { deadlineMs: 5000 })
+  await waitFor('the disconnect', () => alice.node.peer(bob.did) === undefined, { deadlineMs: PATIENCE_MS })
 })

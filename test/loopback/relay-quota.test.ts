@@ -5,7 +5,7 @@ import { connect, createServer } from 'node:net'
 import type { AddressInfo, Socket } from 'node:net'
 import { join } from 'node:path'
 import { buffer } from 'node:stream/consumers'
-import { describe, test } from 'node:test'
+import { before, describe, test } from 'node:test'
 import type { TestContext } from 'node:test'
 import type { BootstrapConfig, QuotaSettings } from '../../src/bootstrap/index.ts'
 import { parseListEntry } from '../../src/bootstrap/admission-lists.ts'
@@ -15,11 +15,14 @@ import type { Carrier } from '../../src/index.ts'
 import { befriend, makeIdentity, makeNode, reserved } from '../support/node-pair.ts'
 import { metricOf, quiet, startSpliceRelay } from '../support/splice-pair.ts'
 import { makeTempDirectory } from '../support/temp-directory.ts'
-import { PATIENCE_MS, PATIENT, waitFor, within } from '../support/wait.ts'
+import { PATIENCE_MS, PATIENT, untilDayLasts, waitFor, within } from '../support/wait.ts'
 
 const MB = 1_000_000
 const NONE: QuotaSettings = { friend: {}, member: {}, stranger: {}, strangers: {} }
 const UNTIL = String.raw`it is free again at \d\d:\d\d UTC`
+
+// the bytes of a day end with it
+before(async () => untilDayLasts(150_000), { timeout: 200_000 })
 
 function sha256 (bytes: Buffer): string {
   return createHash('sha256').update(bytes).digest('hex')

@@ -9,7 +9,7 @@ import type { SessionManager } from '../../src/session/index.ts'
 import { befriend, makeNode, reserved } from '../support/node-pair.ts'
 import type { TestNode } from '../support/node-pair.ts'
 import { prepareStockRelay } from '../support/stock-relay.ts'
-import { waitFor } from '../support/wait.ts'
+import { PATIENCE_MS, waitFor } from '../support/wait.ts'
 
 interface Device extends TestNode { sessions: SessionManager }
 
@@ -62,7 +62,7 @@ describe('sessions over a stock relay', () => {
     assert.deepEqual(one.id, other.id)
     assert.equal(one.path, 'relayed')
     assert.equal(one.link, 'stream')
-    assert.ok(await one.ping({ signal: AbortSignal.timeout(5_000) }) < 5_000)
+    assert.ok(await one.ping({ signal: AbortSignal.timeout(PATIENCE_MS) }) < PATIENCE_MS)
     const sent = Buffer.alloc(24 * 1024 * 1024, 'carrier')
     const channels = [one.openChannel('hash', new Uint8Array(0)), other.openChannel('hash', new Uint8Array(0))]
     await Promise.all(channels.map(async (channel) => {
@@ -84,7 +84,7 @@ describe('sessions over a stock relay', () => {
       assert.equal(chunk.toString(), `number ${index}`)
       if (!channel.closed) await once(channel, 'close')
     }))
-    await waitFor('all channels closed', () => session.channelCount === 0, { deadlineMs: 5_000 })
+    await waitFor('all channels closed', () => session.channelCount === 0, { deadlineMs: PATIENCE_MS })
   })
 
   it('I3: a stranger gets no session', async () => {
@@ -93,7 +93,7 @@ describe('sessions over a stock relay', () => {
     await stranger.sessions.start()
     await stranger.node.start()
     try {
-      await assert.rejects(stranger.sessions.open(bob.did, { signal: AbortSignal.timeout(20_000) }), (err: CarrierError) => ['ERR_NOT_AVAILABLE', 'ERR_PEER_OFFLINE'].includes(err.code))
+      await assert.rejects(stranger.sessions.open(bob.did, { signal: AbortSignal.timeout(PATIENCE_MS) }), (err: CarrierError) => ['ERR_NOT_AVAILABLE', 'ERR_PEER_OFFLINE'].includes(err.code))
       assert.equal(bob.sessions.get(stranger.did), undefined)
     } finally {
       await stranger.sessions.stop()
@@ -107,12 +107,12 @@ describe('sessions over a stock relay', () => {
     const received: Buffer[] = []
     channel.on('data', (chunk: Buffer) => { received.push(chunk) })
     channel.write('before ')
-    await waitFor('the first echo', () => Buffer.concat(received).toString() === 'before ', { deadlineMs: 15_000 })
+    await waitFor('the first echo', () => Buffer.concat(received).toString() === 'before ', { deadlineMs: PATIENCE_MS })
     const resumed = new Promise<void>((resolve) => { alice.sessions.on('session:resumed', () => { resolve() }) })
     await bob.node.disconnect(alice.did)
     channel.end('after')
     await resumed
-    await waitFor('the end', () => channel.readableEnded, { deadlineMs: 15_000 })
+    await waitFor('the end', () => channel.readableEnded, { deadlineMs: PATIENCE_MS })
     assert.equal(Buffer.concat(received).toString(), 'before after')
     assert.equal(alice.sessions.get(bob.did), session)
   })

@@ -3,7 +3,7 @@ import { readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { startProgram } from '../support/program.ts'
 import { makeTempDirectory } from '../support/temp-directory.ts'
-import { GiveUpError, waitFor } from '../support/wait.ts'
+import { GiveUpError, PATIENCE_MS, waitFor } from '../support/wait.ts'
 import type { Namespace } from './namespace.ts'
 
 /** A running tap. */
@@ -38,7 +38,7 @@ export async function startCapture (namespace: Namespace, device: string, filter
   await waitFor('tcpdump to listen', () => {
     if (program.hasExited()) throw new GiveUpError(`tcpdump ended: ${program.stderr()}`)
     return program.stderr().includes('listening on')
-  }, { deadlineMs: 10_000, intervalMs: 10 })
+  }, { deadlineMs: PATIENCE_MS, intervalMs: 10 })
   const size = (): number => statSync(file).size
   return {
     size,

@@ -12,7 +12,7 @@ import { startProgram } from '../support/program.ts'
 import { askStatus, connectTo, firstMessage, openHop, STOP } from '../support/raw-hop.ts'
 import { dialOverRelay, openStream, receiveAll, sendRandom, startStockPeer, stopStockPeers } from '../support/stock-peer.ts'
 import { makeTempDirectory } from '../support/temp-directory.ts'
-import { waitFor, within } from '../support/wait.ts'
+import { PATIENCE_MS, untilStill, within } from '../support/wait.ts'
 
 const MIB = 1024 * 1024
 // a relay without back-pressure holds all of it: 600 MiB measured for 300 MB pushed
@@ -45,14 +45,8 @@ describe('I8: a pusher at a reader that never reads', () => {
     const block = new Uint8Array(MIB)
     // one shared block: the pusher itself needs no memory, and does not care for back-pressure
     for (let sent = 0; sent < PUSHED_BYTES; sent += block.length) streams[(sent / block.length) % streams.length]?.send(block)
-    let last = -1
-    const forwarded = await waitFor('the relay to stop the pusher', async () => {
-      const now = await metric('carrier_relay_forwarded_bytes_total')
-      const isStill = now === last
-      last = now
-      return isStill && now > forwardedBefore ? now : undefined
-    }, { deadlineMs: 30_000, intervalMs: 1_000 })
-    return { forwardedBytes: forwarded - forwardedBefore, growthBytes: await metric('carrier_relay_resident_bytes') - rssBefore }
+    const forwardedBytes = await untilStill('the pusher', async () => await metric('carrier_relay_forwarded_bytes_total') - forwardedBefore, 1_000)
+    return { forwardedBytes, growthBytes: await metric('carrier_relay_resident_bytes') - rssBefore }
   }
 
   async function honestTransfer (): Promise<void> {
@@ -61,7 +55,7 @@ describe('I8: a pusher at a reader that never reads', () => {
     const received = Promise.withResolvers<{ bytes: number, sha256: string }>()
     await office.handle('/test/sink/1.0.0', (stream) => { receiveAll(stream).then(received.resolve, received.reject) }, { runOnLimitedConnection: true })
     const sent = await sendRandom(await openStream(await dialOverRelay(laptop, relay.address(), office), '/test/sink/1.0.0'), 64 * MIB)
-    const result = await within('the honest transfer', 60_000, received.promise)
+    const result = await within('the honest transfer', 2 * PATIENCE_MS, received.promise)
     assert.equal(result.sha256, sent)
     await Promise.all([office.stop(), laptop.stop()])
   }

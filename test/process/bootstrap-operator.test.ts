@@ -8,7 +8,7 @@ import { mustRun, runProgram, startProgram } from '../support/program.ts'
 import type { Program, ProgramResult } from '../support/program.ts'
 import { dialOverRelay, openStream, startStockPeer, stopStockPeers } from '../support/stock-peer.ts'
 import { makeTempDirectory } from '../support/temp-directory.ts'
-import { PATIENCE_MS, waitFor, within } from '../support/wait.ts'
+import { PATIENCE_MS, PATIENT, waitFor, within } from '../support/wait.ts'
 
 const BIN = join(ROOT, 'bin', 'carrier-bootstrap.js')
 
@@ -71,8 +71,8 @@ describe('carrier-bootstrap for operators', () => {
     assert.deepEqual([status['peerId'], status['reservations'], status['isReady'], status['pid']], [report.peerId, 1, true, program.pid])
     assert.match((await run('status', '--data-dir', directory)).stdout, /^ready, up [^]*serves {8}everybody\n$/)
     const peers = await run('peers', '--data-dir', directory, '--json')
-    assert.deepEqual(JSON.parse(peers.stdout), [{ who: '127.0.…', class: 'stranger', reservations: 1, circuits: 0, sentTodayBytes: 0 }])
-    assert.match((await run('peers', '--data-dir', directory, '--full')).stdout, /127\.0\.0\.1 +stranger +1/)
+    assert.deepEqual(JSON.parse(peers.stdout), [{ who: '127.0.…', class: 'stranger', reservations: 1, circuits: 0, sentTodayBytes: 0, limits: { reservations: 512, circuits: 1024 } }])
+    assert.match((await run('peers', '--data-dir', directory, '--full')).stdout, /127\.0\.0\.1 +stranger +1 of 512 +0 of 1024 +0 +any/)
 
     const base = `data_dir = "${directory}"\nlisten = ["/ip4/127.0.0.1/tcp/0"]\nhealth = "127.0.0.1:0"\n`
     writeFileSync(file, `${base}log_level = "debug"\ndrain_seconds = 7\n`)
@@ -80,7 +80,7 @@ describe('carrier-bootstrap for operators', () => {
     writeFileSync(file, `${base}drain_seconds = "x"\n`)
     process.kill(program.pid, 'SIGHUP')
     await waitFor('the refusal', async () => await metric(report.health, 'carrier_relay_config_reloads_total{result="refused"}') === 1, { deadlineMs: PATIENCE_MS })
-    assert.match(program.stderr(), /relay\.toml:4: drain_seconds: /)
+    await waitFor('the reason in the log', () => /relay\.toml:4: drain_seconds: /.test(program.stderr()), PATIENT)
     writeFileSync(file, `${base}listen = []\n`)
     const refused = await run('reload', '--data-dir', directory)
     assert.equal(refused.exitCode, 2)

@@ -1,11 +1,12 @@
 /** Relays under test: real processes of bin/carrier-bootstrap.js that keep their identity and port over restarts. */
 import { mkdirSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:net'
-import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { carrierFreeEnvironment, ROOT } from './daemon.ts'
+import { freePort } from './free-port.ts'
 import { HOST, startProgram } from './program.ts'
 import type { Place, Program } from './program.ts'
+
+export { freePort as findFreePort } from './free-port.ts'
 
 /** The first line that carrier-bootstrap prints. */
 export interface BootstrapReport { peerId: string, addresses: string[], health: string }
@@ -30,7 +31,7 @@ export interface Relay {
 export async function createRelay (init: { place?: Place, dataDirectory: string, port?: number, nodeArguments?: readonly string[], peers?: readonly string[] }): Promise<Relay> {
   const place = init.place ?? HOST
   // the lab's places have all ports to themselves
-  const port = init.port ?? (place === HOST ? await findFreePort() : 4001)
+  const port = init.port ?? (place === HOST ? await freePort() : 4001)
   let running: Program | undefined
   let last: BootstrapReport | undefined
   mkdirSync(init.dataDirectory, { recursive: true, mode: 0o700 })
@@ -67,16 +68,4 @@ export async function createRelay (init: { place?: Place, dataDirectory: string,
     address: () => `/ip4/${place.address}/tcp/${port}/p2p/${known().peerId}`,
     report: known
   }
-}
-
-/** A TCP port of this machine that is free at this moment. */
-export async function findFreePort (): Promise<number> {
-  const server = createServer()
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject)
-    server.listen(0, '127.0.0.1', resolve)
-  })
-  const { port } = server.address() as AddressInfo
-  await new Promise<void>((resolve) => { server.close(() => { resolve() }) })
-  return port
 }

@@ -8,7 +8,7 @@ import { didFromPeerId } from '../../src/identity/index.ts'
 import type { Did, Identity } from '../../src/identity/index.ts'
 import { createNode } from '../../src/node/index.ts'
 import type { AddressStore, Interfaces, Node, NodeInit, PeerLevel, RelayRecordBook } from '../../src/node/index.ts'
-import { waitFor } from './wait.ts'
+import { PATIENCE_MS, waitFor } from './wait.ts'
 
 /** A node and what a test wants to know of it. */
 export interface TestNode {
@@ -68,6 +68,6 @@ export function befriend (...nodes: TestNode[]): void {
 }
 
 /** Waits until every relay of the node holds a reservation. */
-export async function reserved (test: TestNode, deadlineMs = 9_000): Promise<void> {
+export async function reserved (test: TestNode, deadlineMs = PATIENCE_MS): Promise<void> {
   await waitFor('reservations', () => test.node.relays().every((relay) => relay.state === 'reserved'), { deadlineMs, intervalMs: 20 })
 }

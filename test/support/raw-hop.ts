@@ -2,7 +2,7 @@
 import type { Connection, Libp2p, Stream } from '@libp2p/interface'
 import { multiaddr } from '@multiformats/multiaddr'
 import { concatBytes, decodeProtobuf, encodeFrame, encodeProtobuf } from '../../src/base/index.ts'
-import { within } from './wait.ts'
+import { PATIENCE_MS, within } from './wait.ts'
 
 /** The standard protocol ids, written out: tests must notice when the source changes them. */
 export const HOP = '/libp2p/circuit/relay/0.2.0/hop'
@@ -26,7 +26,7 @@ export async function openHop (client: Libp2p, relay: string): Promise<{ connect
 /** The body of the first message that arrives; fails when the stream ends before. Later bytes are dropped. */
 export async function firstMessage (stream: Stream): Promise<Uint8Array> {
   const chunks: Uint8Array[] = []
-  return within('a message', 10_000, new Promise<Uint8Array>((resolve, reject) => {
+  return within('a message', PATIENCE_MS, new Promise<Uint8Array>((resolve, reject) => {
     function look (): void {
       const all = concatBytes(chunks)
       let length = 0

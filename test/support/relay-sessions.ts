@@ -5,6 +5,7 @@ import { BOOTSTRAP_DEFAULTS, createBootstrap } from '../../src/bootstrap/index.t
 import type { Bootstrap } from '../../src/bootstrap/index.ts'
 import { createSessionManager } from '../../src/session/index.ts'
 import type { Channel, LinkKind, Session, SessionManager } from '../../src/session/index.ts'
+import { freePort } from './free-port.ts'
 import { befriend, makeNode, reserved } from './node-pair.ts'
 import type { TestNode } from './node-pair.ts'
 import { makeTempDirectory } from './temp-directory.ts'
@@ -52,7 +53,7 @@ export async function startRelayWorld (t: { after: (stop: () => Promise<void>) =
     await Promise.all([...running.values()].map(async ({ relay }) => { await relay.stop() }))
   })
   const addresses: string[] = []
-  for (let index = 0; index < init.relayCount; index++) addresses.push(await startRelay(makeTempDirectory('relay'), '/ip4/127.0.0.1/tcp/0'))
+  for (let index = 0; index < init.relayCount; index++) addresses.push(await startRelay(makeTempDirectory('relay'), `/ip4/127.0.0.1/tcp/${await freePort()}`))
   const relayIds = [...running.keys()]
   const device = async (): Promise<SessionDevice> => {
     const test = await makeNode({ relays: addresses, punch: false }, init.log === undefined ? {} : { log: init.log })

@@ -11,7 +11,7 @@ import type { Did } from '../../src/identity/index.ts'
 import { befriend, makeNode, reserved } from './node-pair.ts'
 import type { TestNode } from './node-pair.ts'
 import { makeTempDirectory } from './temp-directory.ts'
-import { waitFor, within } from './wait.ts'
+import { PATIENCE_MS, waitFor, within } from './wait.ts'
 
 /** A relay in this process with a splice port. */
 export async function startSpliceRelay (t: Pick<TestContext, 'after'>, init: Partial<BootstrapConfig> = {}, components: BootstrapComponents = {}): Promise<{ relay: Bootstrap, address: string, peerId: string }> {
@@ -62,8 +62,8 @@ export async function startSplicePair (t: Pick<TestContext, 'after'>, init: Part
   t.after(async () => { await Promise.all([office.node.stop(), laptop.node.stop()]) })
   await Promise.all([office.node.start(), laptop.node.start()])
   await Promise.all([reserved(office, 30_000), reserved(laptop, 30_000)])
-  await waitFor('both to know the splice port', () => office.node.canSplice(relayId) && laptop.node.canSplice(relayId), { deadlineMs: 30_000, intervalMs: 10 })
-  const nextSocket = async (): Promise<Socket> => waitFor('the socket of the called end', () => arrived.shift(), { deadlineMs: 30_000, intervalMs: 5 })
+  await waitFor('both to know the splice port', () => office.node.canSplice(relayId) && laptop.node.canSplice(relayId), { deadlineMs: PATIENCE_MS, intervalMs: 10 })
+  const nextSocket = async (): Promise<Socket> => waitFor('the socket of the called end', () => arrived.shift(), { deadlineMs: PATIENCE_MS, intervalMs: 5 })
   return {
     relay,
     relayId,

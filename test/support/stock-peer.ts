@@ -10,7 +10,7 @@ import { tcp } from '@libp2p/tcp'
 import { webSockets } from '@libp2p/websockets'
 import { multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p } from 'libp2p'
-import { within } from './wait.ts'
+import { PATIENCE_MS, within } from './wait.ts'
 
 const started = new Set<Libp2p>()
 
@@ -39,7 +39,7 @@ export async function startStockPeer (init: { relays?: readonly string[], listen
 
 /** Dials `called` over the relay. */
 export async function dialOverRelay (caller: Libp2p, relay: string, called: Libp2p): Promise<Connection> {
-  return within('a circuit over the relay', 10_000, caller.dial(multiaddr(`${relay}/p2p-circuit/p2p/${called.peerId.toString()}`)))
+  return within('a circuit over the relay', PATIENCE_MS, caller.dial(multiaddr(`${relay}/p2p-circuit/p2p/${called.peerId.toString()}`)))
 }
 
 /** Opens a stream on whatever connection, limited or not. */

@@ -3,12 +3,13 @@ import { spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
-import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { generateKeyPairFromSeed } from '@libp2p/crypto/keys'
 import { peerIdFromPrivateKey } from '@libp2p/peer-id'
-import { within } from './wait.ts'
+import { freePort } from './free-port.ts'
+import { onTestExit } from './program.ts'
+import { PATIENCE_MS, within } from './wait.ts'
 
 /** A relay whose address is known before it runs. */
 export interface StockRelay {
@@ -49,7 +50,8 @@ async function prepare (name: string, limits: readonly string[]): Promise<StockR
     start: async () => {
       const started = spawn(process.execPath, ['--conditions=carrier-source', join(import.meta.dirname, 'stock-relay-main.ts'), String(port), seed.toString('hex'), ...limits], { stdio: ['ignore', 'pipe', 'inherit'] })
       child = started
-      await within('the relay to listen', 20_000, once(createInterface(started.stdout), 'line'))
+      onTestExit(() => { started.kill('SIGKILL') })
+      await within('the relay to listen', PATIENCE_MS, once(createInterface(started.stdout), 'line'))
     },
     kill: async () => {
       const running = child
@@ -62,15 +64,4 @@ async function prepare (name: string, limits: readonly string[]): Promise<StockR
     freeze: () => { child?.kill('SIGSTOP') },
     thaw: () => { child?.kill('SIGCONT') }
   }
-}
-
-/** A port that nothing uses now. */
-export async function freePort (): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  server.close()
-  await once(server, 'close')
-  if (address === null || typeof address === 'string') throw new Error('no port')
-  return address.port
 }

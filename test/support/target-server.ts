@@ -1,8 +1,9 @@
 /** Servers that stand behind a service in tests, and clients that speak to a forward. */
-import { randomInt } from 'node:crypto'
 import { once } from 'node:events'
 import { connect, createServer } from 'node:net'
 import type { AddressInfo, Server, Socket } from 'node:net'
+
+export { freePort } from './free-port.ts'
 
 /** A target on 127.0.0.1. */
 export interface TargetServer {
@@ -46,28 +47,6 @@ export async function startTarget (serve: (socket: Socket) => void, options: { p
 /** Sends back what comes, and ends when the other side ends. */
 export async function startEcho (options: { port?: number } = {}): Promise<TargetServer> {
   return startTarget((socket) => { socket.pipe(socket) }, options)
-}
-
-const givenPorts = new Set<number>()
-/** Below the ports that the kernel gives out by itself (Linux: 32768 and up): no `listen(0)` or `connect` of another program takes one of these meanwhile. */
-const FIRST_PORT = 10_000
-const PORT_COUNT = 20_000
-
-/** A port that nobody listens on and that stays free until the test takes it; never the same one twice. */
-export async function freePort (): Promise<number> {
-  for (;;) {
-    const port = FIRST_PORT + randomInt(PORT_COUNT)
-    if (givenPorts.has(port)) continue
-    try {
-      const target = await startEcho({ port })
-      await target.close()
-    } catch (err) {
-      if ((err as NodeJS.ErrnoException).code === 'EADDRINUSE') continue
-      throw err
-    }
-    givenPorts.add(port)
-    return port
-  }
 }
 
 /** Starts to connect to `127.0.0.1:PORT` (or a `listen` text); keeps half-close. */

@@ -53,6 +53,31 @@ export async function pause (delayMs: number): Promise<void> {
   await new Promise<void>((resolve) => { setTimeout(resolve, delayMs) })
 }
 
+/** The interval of {@link untilStill}. */
+const STILL_LOOK_MS = 20
+
+/**
+ * Waits until `read` has given the same count above 0 for `forMs`, and gives that. It looks often, each time in another turn of the
+ * event loop: a process that was not run for a while has then taken what came meanwhile, and does not take its own rest for that of others.
+ */
+export async function untilStill (what: string, read: () => number | Promise<number>, forMs: number): Promise<number> {
+  let last = 0
+  let lookCount = 0
+  return waitFor(`${what} to stand still`, async () => {
+    const now = await read()
+    lookCount = now === last ? lookCount + 1 : 0
+    last = now
+    return now > 0 && lookCount * STILL_LOOK_MS >= forMs ? now : undefined
+  }, { deadlineMs: 2 * PATIENCE_MS, intervalMs: STILL_LOOK_MS })
+}
+
+/** Before a test of what counts per day of UTC: when the day ends within `forMs`, waits for the next one. */
+export async function untilDayLasts (forMs: number): Promise<void> {
+  const dayMs = 86_400_000
+  const leftMs = dayMs - Date.now() % dayMs
+  if (leftMs < forMs) await pause(leftMs + 1_000)
+}
+
 /** Milliseconds that `work` took, and what it gave. */
 export async function timed<T> (work: () => Promise<T>): Promise<{ value: T, elapsedMs: number }> {
   const startedAtMs = performance.now()

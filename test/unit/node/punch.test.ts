@@ -9,6 +9,7 @@ import { pauseAfter } from '../../../src/node/punch-knock.ts'
 import { createPuncher } from '../../../src/node/punch.ts'
 import type { Puncher } from '../../../src/node/punch.ts'
 import { SPLICE_PREFACE, TICKET_BYTES } from '../../../src/node/ticket-door.ts'
+import { freePort } from '../../support/free-port.ts'
 import { waitFor, within } from '../../support/wait.ts'
 
 const servers: Server[] = []
@@ -229,23 +230,18 @@ describe('punching', () => {
   })
 
   it('tries again until the other side is there: eight times at most', async () => {
-    const spare = createServer()
-    spare.listen(0, '127.0.0.1')
-    await once(spare, 'listening')
-    const { port: freePort } = spare.address() as AddressInfo
-    spare.close()
-    await once(spare, 'close')
+    const theirs = await freePort()
     const port = await puncher([await observer()]).prepare(forever)
     const startedMs = performance.now()
-    const knocking = port.connect([{ host: '127.0.0.1', port: freePort }], () => assert.fail('nobody is there'), forever)
+    const knocking = port.connect([{ host: '127.0.0.1', port: theirs }], () => assert.fail('nobody is there'), forever)
     await within('the last attempt', 60_000, knocking)
     assert.ok(performance.now() - startedMs >= (LIMITS.punchSynCount - 1) * LIMITS.punchRetryMs * 0.9)
-    const again = port.connect([{ host: '127.0.0.1', port: freePort }], (socket) => sockets.add(socket).size > 0, forever)
+    const again = port.connect([{ host: '127.0.0.1', port: theirs }], (socket) => sockets.add(socket).size > 0, forever)
     const late = createServer((socket) => { sockets.add(socket) })
     servers.push(late)
-    late.listen(freePort, '127.0.0.1')
+    late.listen(theirs, '127.0.0.1')
     await within('the connection', 60_000, again)
-    assert.ok([...sockets].some((socket) => socket.localPort === freePort || socket.remotePort === freePort))
+    assert.ok([...sockets].some((socket) => socket.localPort === theirs || socket.remotePort === theirs))
     port.close()
   })
 
