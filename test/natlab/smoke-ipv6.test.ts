@@ -19,28 +19,24 @@ import { describeInLab } from './lab-obstacle.ts'
 
 const CHECKED_BYTES = 4 << 20
 
-/** What a daemon is told of the relays. */
-type Told = 'its own family' | 'both families'
-
 describeInLab('IPv6, 80 ms of round trip', () => {
   it('two homes with IPv6 only, behind firewalls: punched through them', async () => {
-    await withPair({ office: 'ipv6', laptop: 'ipv6' }, 'its own family', 'direct punched')
+    await withPair({ office: 'ipv6', laptop: 'ipv6' }, 'direct punched')
   })
 
   it('one home with IPv6 only and one with IPv4 only: the relay joins the two', async () => {
-    await withPair({ office: 'ipv6', laptop: 'ipv4' }, 'its own family', 'splice spliced')
-    await withPair({ office: 'ipv4', laptop: 'ipv6' }, 'both families', 'splice spliced')
+    await withPair({ office: 'ipv4', laptop: 'ipv6' }, 'splice spliced')
   })
 })
 
-/** Makes friends, waits for the route, and sends bytes over it. */
-async function withPair (families: { office: Family, laptop: Family }, told: Told, route: string): Promise<void> {
+/** Makes friends, waits for the route, and sends bytes over it. The office knows each relay by the address of its family, the laptop by both, the wrong one first. */
+async function withPair (families: { office: Family, laptop: Family }, route: string): Promise<void> {
   const lab = await openIpv6Lab({ ...families, line: { delayMs: 20 } })
   try {
     const directory = makeTempDirectory('ipv6')
     const relays = await Promise.all(lab.relays.map(async (relay) => startRelay(relay, directory)))
     const [office, laptop] = (['office', 'laptop'] as const).map((name) => createDaemon({
-      name, dataDirectory: join(directory, name), place: lab[name], relays: relays.flatMap(({ ipv4, ipv6 }) => told === 'both families' ? [ipv4, ipv6] : [families[name] === 'ipv4' ? ipv4 : ipv6])
+      name, dataDirectory: join(directory, name), place: lab[name], relays: relays.flatMap(({ ipv4, ipv6 }) => name === 'laptop' ? [ipv4, ipv6] : [families.office === 'ipv4' ? ipv4 : ipv6])
     }))
     assert.ok(office !== undefined && laptop !== undefined)
     const service = await startTcpService({ place: lab.office })
