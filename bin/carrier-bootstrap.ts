@@ -126,7 +126,12 @@ async function shutDown (bootstrap: Bootstrap, log: Logger): Promise<void> {
   await bootstrap.drain()
   await bootstrap.stop()
   log.info('stopped')
+  // sockets of peers that do not answer must not hold a stopped relay
+  setTimeout(() => { process.exit() }, EXIT_GRACE_MS).unref()
 }
+
+/** From the stop of everything to the end of the process, however much is still open. */
+const EXIT_GRACE_MS = 1_000
 
 /** Resolves on the first SIGTERM or SIGINT, or when the operator asked; a signal after that ends the process at once. */
 async function watchSignals (log: Logger, asked: Promise<void>): Promise<void> {

@@ -32,7 +32,18 @@ const HOSTILE_FILE_MS = 900_000
 const ALONE = 'bootstrap-memory|bootstrap-reload|resume|short-faults|slow-reader'
 /** What Node makes of the sources, for all processes of a run: up to half of what the start of one costs. */
 const compileCache = mkdtempSync(join(tmpdir(), 'carrier-compile-'))
-process.once('exit', () => { rmSync(compileCache, { recursive: true, force: true }) })
+process.once('exit', () => {
+  try {
+    // a process that a test left may write there at this moment
+    rmSync(compileCache, { recursive: true, force: true, maxRetries: 3 })
+  } catch (err) {
+    console.error(`${compileCache} is left: ${String(err)}`)
+  }
+})
+// without these the cache would stay
+for (const [signal, number] of [['SIGINT', 2], ['SIGTERM', 15], ['SIGHUP', 1]] as const) {
+  process.once(signal, () => { process.exit(128 + number) })
+}
 
 const stages: Stage[] = [
   { name: 'types', inDefault: true, run: async () => command(join(tools, 'tsc'), ['--noEmit', '-p', 'tsconfig.json']) },

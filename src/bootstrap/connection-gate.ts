@@ -116,12 +116,16 @@ export function createConnectionGate ({ clock, metrics, bounds, hasRoom }: Conne
   }
 
   /** What the gater says: the connection goes on, now or when it is its turn. */
-  function goOn (entry: Pending): boolean | Promise<boolean> {
+  function goOn (entry: Pending, connection: MultiaddrConnection): boolean | Promise<boolean> {
     const turn = turns.take(entry.source)
     if (turn === undefined) return false
     entry.giveUp = turn.cancel
+    // nobody reads it yet, and who has not heard anything has little to say
+    const { maxReadBufferLength } = connection
+    connection.maxReadBufferLength = LIMITS.relayWaitingHandshakeBytes
     return turn.whenDue.then((isDue) => {
       delete entry.giveUp
+      connection.maxReadBufferLength = maxReadBufferLength
       return !isDue
     })
   }
@@ -153,13 +157,13 @@ export function createConnectionGate ({ clock, metrics, bounds, hasRoom }: Conne
           accepted.timer?.cancel()
           accepted.isTaken = true
           accepted.abort = abort
-          return goOn(accepted)
+          return goOn(accepted, connection)
         }
         const entry = enter(transport, host, port, abort)
         if (entry === undefined) return true
         entry.isTaken = true
         connection.addEventListener('close', () => { leave(entry) }, { once: true })
-        return goOn(entry)
+        return goOn(entry, connection)
       },
       denyInboundUpgradedConnection: (_peer, connection) => {
         const { transport, host, port } = placeOf(connection)

@@ -2,7 +2,7 @@
 import { readdirSync } from 'node:fs'
 import type { PeerId } from '@libp2p/interface'
 import {
-  CarrierError, acquireStateLock, createMetrics, ensurePrivateDirectory, errorMessage, removeStaleTemporaries,
+  CarrierError, LIMITS, abortable, acquireStateLock, createMetrics, ensurePrivateDirectory, errorMessage, removeStaleTemporaries,
   silentLogger, startAll, startDeadline, stopAll, systemClock
 } from '../base/index.ts'
 import type { Clock, LogLevel, Logger, Metrics, Startable, StateLock } from '../base/index.ts'
@@ -131,7 +131,7 @@ async function build (components: BootstrapComponents, init: BootstrapConfig & {
   const idle = createIdleConnections({ node, clock, log, metrics, isInUse })
   const operator = createOperatorServer({ log, methods: { status, peers: (isFull) => ({ peers: viewPeers(quotas.list(), settings.quotas, isFull) }), reload: reloader.reload, drain: askDrain } }, config)
   const parts: readonly Startable[] = [
-    operator, health, store, hop, ...(splice === undefined ? [] : [splice]), dht, quotaServer, reachServer, hostPart(host, gate, log),
+    operator, health, store, hop, ...(splice === undefined ? [] : [splice]), dht, quotaServer, reachServer, hostPart({ clock, log, gate }, host),
     createPeerSweep({ node: () => node, clock, log, isKept: dht.isServer }), idle, { start: async () => { await mesh.start() }, stop: async () => { await mesh.stop() } }, reach, tlsWatch
   ]
   const notices = metrics.counter('carrier_relay_drain_notices_total', 'Devices with a reservation that were told that the relay drains, by result.', ['result'])
@@ -254,7 +254,7 @@ function hasDailyQuota ({ friend, member, stranger, strangers }: QuotaSettings):
   return [friend, member, stranger, strangers].some(({ bytesPerDay }) => bytesPerDay !== undefined)
 }
 
-function hostPart ({ node, announceListeners, watchSockets, stopWatching }: Host, gate: ConnectionGate, log: Logger): Startable {
+function hostPart ({ clock, log, gate }: { clock: Clock, log: Logger, gate: ConnectionGate }, { node, announceListeners, watchSockets, stopWatching }: Host): Startable {
   return {
     start: async () => {
       try {
@@ -269,7 +269,14 @@ function hostPart ({ node, announceListeners, watchSockets, stopWatching }: Host
     },
     stop: async () => {
       stopWatching()
-      await node.stop()
+      using deadline = startDeadline(clock, LIMITS.relayStopMs, 'the connections did not end in time')
+      try {
+        await abortable(Promise.resolve(node.stop()), deadline.signal)
+      } catch (err) {
+        if (!deadline.signal.aborted) throw err
+        // what comes after it counts more: the quotas are saved
+        log.warn('the relay stops before all its connections have ended')
+      }
     }
   }
 }

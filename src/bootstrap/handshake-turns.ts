@@ -1,7 +1,8 @@
 /**
  * Whose handshake a relay does next. A handshake costs milliseconds of its processor and the other side nothing, so no more are begun in a
- * second than leave time for those who are connected. Who waits, waits by source: those known for a while go first, then those that were
- * served longest ago. So somebody new passes a flood, and a flood of many sources cannot hold up the devices that come back.
+ * second than leave time for those who are connected. Who waits, waits by source, and those that were served longest ago go first. So somebody
+ * new passes a flood. In every second turn sources that are known for a while come before others, so that a flood of many sources cannot
+ * hold up the devices that come back; not in every turn, because it takes one connection to be known, and those could flood as well.
  * Among equals the newest goes first: who has waited for long has no time left for its handshake, and would be served in vain.
  */
 import { LIMITS } from '../base/index.ts'
@@ -60,9 +61,10 @@ export function createHandshakeTurns ({ clock, perSecond, isKnown }: HandshakeTu
   }
 
   function next (): string | undefined {
+    const isForKnown = servedCount % 2 === 0
     let best: { source: string, isKnown: boolean, servedAt: number } | undefined
     for (const source of waiting.keys()) {
-      const one = { source, isKnown: isKnown(source), servedAt: served.get(source) ?? 0 }
+      const one = { source, isKnown: isForKnown && isKnown(source), servedAt: served.get(source) ?? 0 }
       if (best === undefined || (one.isKnown === best.isKnown ? one.servedAt <= best.servedAt : one.isKnown)) best = one
     }
     return best?.source

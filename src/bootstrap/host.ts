@@ -18,6 +18,7 @@ import { LIMITS } from '../base/index.ts'
 import type { Clock, Logger, Metrics } from '../base/index.ts'
 import { createNoiseCrypto, createSilenceWatch, limitAnswers } from '../node/index.ts'
 import type { SilenceWatch } from '../node/index.ts'
+import { createEndedSockets } from './ended-sockets.ts'
 import { createMuxerGuard } from './muxer-guard.ts'
 import type { MuxerGuard } from './muxer-guard.ts'
 import { noLogger } from './no-logger.ts'
@@ -41,7 +42,7 @@ export interface Host {
   node: Libp2p
   /** Announces the addresses on which it listens also when they are public: the operator chose them, nobody else vouches for them. */
   announceListeners: () => void
-  /** Calls `onSocket` for each socket that a WebSocket listener accepts, before libp2p has it. Once, when it listens. */
+  /** Calls `onSocket` for each socket that a WebSocket listener accepts, before libp2p has it; and looks after the sockets of plain TCP. Once, when it listens. */
   watchSockets: (onSocket: (socket: Socket) => void) => void
   /** Announces other addresses from now on (none: those on which it listens) and tells the connected peers. */
   setAnnounce: (announce: readonly string[]) => Promise<void>
@@ -57,6 +58,7 @@ export interface Host {
 export async function createHost (components: { clock: Clock, log: Logger, metrics: Metrics }, init: HostInit): Promise<Host> {
   const silence = createSilenceWatch(components, { silenceMs: LIMITS.relaySilenceMs, lookMs: LIMITS.relayPingMs })
   const guard = createMuxerGuard(components)
+  const ended = createEndedSockets(components.clock)
   let announce = init.announce
   const suffix = `/p2p/${peerIdFromPrivateKey(init.privateKey).toString()}`
   const node = await createLibp2p({
@@ -70,7 +72,7 @@ export async function createHost (components: { clock: Clock, log: Logger, metri
       // asked each time, so that it can change; libp2p's own list cannot
       announceFilter: (addresses) => announce.length === 0 ? addresses : announce.map((text) => multiaddr(text.endsWith(suffix) ? text : `${text}${suffix}`))
     },
-    transports: [tcp(), webSockets(init.tls === undefined ? {} : { https: init.tls })],
+    transports: [tcp({ backlog: LIMITS.relayAcceptBacklogCount }), webSockets(init.tls === undefined ? {} : { https: init.tls })],
     transportManager: { faultTolerance: FaultTolerance.FATAL_ALL },
     connectionEncrypters: [noise({ crypto: createNoiseCrypto() })],
     streamMuxers: [() => boundedYamux(silence, guard)],
@@ -94,7 +96,10 @@ export async function createHost (components: { clock: Clock, log: Logger, metri
   return {
     node,
     announceListeners: listeners.confirmAll,
-    watchSockets: listeners.watchSockets,
+    watchSockets: (onSocket) => {
+      listeners.watchSockets(onSocket)
+      for (const server of listeners.plainServers()) ended.watch(server)
+    },
     setAnnounce: async (next) => {
       announce = next
       // identify push follows a change of the own entry
@@ -102,7 +107,10 @@ export async function createHost (components: { clock: Clock, log: Logger, metri
     },
     setMaxConnections: listeners.setMaxConnections,
     setTls: listeners.setTls,
-    stopWatching: silence.stop
+    stopWatching: () => {
+      silence.stop()
+      ended.stop()
+    }
   }
 }
 
@@ -129,18 +137,23 @@ interface ListenerComponents {
 }
 
 /** What the host does through them. */
-interface ListenerControl { confirmAll: () => void, watchSockets: (onSocket: (socket: Socket) => void) => void, setMaxConnections: (maxConnections: number) => void, setTls: (tls: TlsPair) => boolean }
+interface ListenerControl { confirmAll: () => void, watchSockets: (onSocket: (socket: Socket) => void) => void, plainServers: () => SocketServer[], setMaxConnections: (maxConnections: number) => void, setTls: (tls: TlsPair) => boolean }
 
 function observeListeners ({ transportManager, addressManager, connectionManager }: ListenerComponents): ListenerControl {
+  /** The server of sockets is as little public as the one of {@link Host.setTls}. */
+  function serversOf (isMeant: (listener: object) => boolean): SocketServer[] {
+    return transportManager.getListeners().filter(isMeant).map((listener) => 'server' in listener ? listener.server : undefined).filter((server) => server instanceof SocketServer)
+  }
+
   return {
     confirmAll: () => {
       for (const address of transportManager.getAddrs()) addressManager.confirmObservedAddr(address, { type: 'transport' })
     },
     watchSockets: (onSocket) => {
-      // the same goes for the server of sockets; a plain TCP listener gives its connections to the gater at once
-      const servers = transportManager.getListeners().map((listener) => 'wsServer' in listener && 'server' in listener ? listener.server : undefined).filter((server) => server instanceof SocketServer)
-      for (const server of servers) server.prependListener('connection', onSocket)
+      // a plain TCP listener gives its connections to the gater at once
+      for (const server of serversOf((listener) => 'wsServer' in listener)) server.prependListener('connection', onSocket)
     },
+    plainServers: () => serversOf((listener) => !('wsServer' in listener)),
     setMaxConnections: (maxConnections) => { connectionManager.setMaxConnections(maxConnections + SPARE_CONNECTIONS) },
     setTls: (tls) => {
       // the listener of @libp2p/websockets keeps its HTTPS server in a field that is not of its public type; a test sees when that changes

@@ -3,11 +3,12 @@ import type { Libp2p } from '@libp2p/interface'
 import { multiaddr } from '@multiformats/multiaddr'
 import { CarrierError, ERRORS, LIMITS, createTaskOwner, errorMessage, sleep, startDeadline } from '../base/index.ts'
 import type { Clock, Logger, Metrics, Startable } from '../base/index.ts'
+import { closeSoon } from '../node/index.ts'
 import { isRelayed } from './call-peer.ts'
 import { peerIdOfAddress } from './mesh.ts'
 import { readMessage, sendMessage } from './message-stream.ts'
 import { REACH_ADDRESS_COUNT, REACH_PROTOCOL, decodeReachAnswer, encodeReachCheck } from './reach-messages.ts'
-import type { ReachResult } from './reach-messages.ts'
+import type { ReachAnswer, ReachResult } from './reach-messages.ts'
 
 /** What is known of one announced address. */
 export interface ReachState { address: string, result: ReachResult | 'unknown' }
@@ -81,25 +82,28 @@ export function createReachCheck ({ node, clock, log, metrics, peers }: ReachChe
   }
 
   async function ask (peerId: string, addresses: readonly string[], signal: AbortSignal): Promise<ReachResult[]> {
-    const connection = node.getConnections().findLast((candidate) => candidate.remotePeer.toString() === peerId && candidate.status === 'open' && !isRelayed(candidate))
+    // the one that it made to look whether we are reached is younger, and is closed at once
+    const connection = node.getConnections().find((candidate) => candidate.remotePeer.toString() === peerId && candidate.status === 'open' && !isRelayed(candidate))
     if (connection === undefined) throw new CarrierError('ERR_NOT_AVAILABLE', 'no listed relay is connected that could be asked')
     using deadline = startDeadline(clock, LIMITS.relayHandshakeTimeoutMs, 'the listed relay did not answer whether this one is reached', signal)
     const stream = await connection.newStream(REACH_PROTOCOL, { signal: deadline.signal, runOnLimitedConnection: false })
+    let answer: ReachAnswer
     try {
       sendMessage(stream, encodeReachCheck(addresses.map((address) => multiaddr(address).bytes)))
-      const answer = decodeReachAnswer(await readMessage(stream, LIMITS.relayMessageBytes, deadline.signal))
-      await stream.close({ signal: deadline.signal })
-      if (answer.t === 'refused') {
-        throw answer.code === ERRORS.ERR_NOT_AVAILABLE.wire
-          ? new CarrierError('ERR_NOT_AVAILABLE', 'the other relay does not check this one: its "peers" must list this relay too')
-          : new CarrierError('ERR_LIMIT', 'the other relay was asked too often')
-      }
-      if (answer.results.length !== addresses.length) throw new CarrierError('ERR_PROTOCOL', 'the other relay answered about other addresses')
-      return answer.results
+      answer = decodeReachAnswer(await readMessage(stream, LIMITS.relayMessageBytes, deadline.signal))
     } catch (err) {
       stream.abort(err instanceof Error ? err : new Error(errorMessage(err)))
       throw err
     }
+    // an answer that came counts, however the stream ends
+    closeSoon(stream)
+    if (answer.t === 'refused') {
+      throw answer.code === ERRORS.ERR_NOT_AVAILABLE.wire
+        ? new CarrierError('ERR_NOT_AVAILABLE', 'the other relay does not check this one: its "peers" must list this relay too')
+        : new CarrierError('ERR_LIMIT', 'the other relay was asked too often')
+    }
+    if (answer.results.length !== addresses.length) throw new CarrierError('ERR_PROTOCOL', 'the other relay answered about other addresses')
+    return answer.results
   }
 
   return {

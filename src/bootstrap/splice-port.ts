@@ -139,7 +139,7 @@ export function createSplicePort (components: SplicePortComponents, init: Splice
     const server = createServer({ allowHalfOpen: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: LIMITS.socketKeepAliveMs }, door.enter)
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject)
-      server.listen({ host: address.host, port: address.port, ipv6Only: address.host.includes(':') }, () => {
+      server.listen({ host: address.host, port: address.port, ipv6Only: address.host.includes(':'), backlog: LIMITS.relayAcceptBacklogCount }, () => {
         server.removeListener('error', reject)
         // an accept that fails (no file left) ends nothing
         server.on('error', (err) => { log.warn('the splice port could not take a connection', { reason: errorMessage(err) }) })

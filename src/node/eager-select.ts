@@ -2,8 +2,8 @@
  * Naming the protocol of a stream without waiting for the answer: what is said next travels in the same flight, and the
  * answer is taken off when it comes. One round trip less for each stream, and multistream-select 1.0 as everybody speaks it.
  */
-import { UnsupportedProtocolError } from '@libp2p/interface'
-import type { MessageStream, StreamMessageEvent } from '@libp2p/interface'
+import { StreamMessageEvent, UnsupportedProtocolError } from '@libp2p/interface'
+import type { MessageStream } from '@libp2p/interface'
 import { CarrierError, concatBytes } from '../base/index.ts'
 import { encodeLine, MULTISTREAM_HEADER, readLine } from './protocol-negotiation.ts'
 
@@ -42,8 +42,7 @@ export function selectAtOnce (stream: MessageStream, protocol: string): void {
         takeLine(parsed.line)
         if (expected.length === 0) {
           stop()
-          // what came behind the answer is delivered as if it had come alone
-          stream.unshift(received)
+          deliver(received)
           return
         }
       }
@@ -51,6 +50,13 @@ export function selectAtOnce (stream: MessageStream, protocol: string): void {
       stop()
       stream.abort(err instanceof Error ? err : new CarrierError('ERR_INTERNAL', String(err)))
     }
+  }
+
+  /** What came behind the answer goes on as if it had come alone: at once, since an end in the same chunk closes a stream whose other half is closed. */
+  function deliver (rest: Uint8Array): void {
+    if (rest.length === 0) return
+    if (stream.listenerCount('message') === 0) stream.unshift(rest)
+    else stream.dispatchEvent(new StreamMessageEvent(rest))
   }
 
   /** @throws UnsupportedProtocolError, CarrierError ERR_PROTOCOL */

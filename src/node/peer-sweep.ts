@@ -24,6 +24,7 @@ export function createPeerSweep ({ node, clock, log, isKept }: PeerSweepComponen
       await sleep(clock, LIMITS.peerStoreSweepMs, signal)
       const host = node()
       for (const { id } of await host.peerStore.all()) {
+        if (signal.aborted) return
         if (!id.equals(host.peerId) && !isKept(id) && host.getConnections(id).length === 0) await host.peerStore.delete(id)
       }
     }

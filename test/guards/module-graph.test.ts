@@ -49,6 +49,8 @@ for (const file of ['src/control/client/index.ts', 'bin/carrier.ts', ...globSync
 
 test('what a command loads later is known: the engine in the daemon, the key file without one, the QR code when asked', () => {
   const later = globSync(['bin/**/*.ts', 'src/control/client/*.ts', 'src/base/*.ts'], { cwd: root })
+    // dependency-rules.test.ts plants some and takes them away meanwhile
+    .filter((file) => !file.endsWith('planted-violation.ts'))
     .flatMap((file) => [...readFileSync(join(root, file), 'utf8').matchAll(/\bimport\(\s*([^)]*?)\s*\)/g)].map((match) => `${file} → ${match[1]}`))
   assert.deepEqual(later.sort(), ["bin/carrier-bootstrap.ts → '../src/bootstrap/index.ts'", "bin/commands/doctor.ts → '../doctor-alone.ts'", "bin/commands/id.ts → '../stored-id.ts'", "bin/commands/id.ts → 'qrcode'", "bin/commands/up.ts → '../daemon.ts'"])
 })

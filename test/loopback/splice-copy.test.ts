@@ -167,8 +167,9 @@ for (const copy of ['auto', 'public'] as const) {
 test('copying, public: memory goes back when its bytes were written, and not before', async (t) => {
   const { splice, caller, called, relaySockets: [source] } = await join(t, 'public')
   assert.ok(source !== undefined)
-  const pieces: Array<{ bytes: Buffer, byteCount: number }> = []
-  source.on('data', (bytes: Buffer) => { pieces.push({ bytes, byteCount: bytes.length }) })
+  const pieces: Array<{ bytes: Buffer, byteCount: number, isAll: boolean }> = []
+  // of a read that brought a little less than it could, Node keeps the rest too: it looks like a piece of a pool, and is left to the collector
+  source.on('data', (bytes: Buffer) => { pieces.push({ bytes, byteCount: bytes.length, isAll: bytes.length === bytes.buffer.byteLength }) })
   called.pause()
   const writing = writeRandom(caller, 32 * MIB)
   await waitFor('bytes that wait', () => source.isPaused() && splice.bufferedBytes() > source.readableLength, { deadlineMs: 60_000, intervalMs: 5 })
@@ -177,7 +178,7 @@ test('copying, public: memory goes back when its bytes were written, and not bef
   assert.ok(waitingBytes > 0 && keptBytes >= waitingBytes, `${keptBytes} of ${waitingBytes} bytes that wait are there`)
   const read = createHash('sha256').update(await readBytes(called, 32 * MIB)).digest('hex')
   assert.equal(read, await writing)
-  const large = pieces.filter(({ byteCount }) => byteCount >= 4096)
+  const large = pieces.filter(({ byteCount, isAll }) => isAll && byteCount >= 4096)
   await waitFor('the memory', () => large.length > 0 && large.every(({ bytes }) => bytes.length === 0), { deadlineMs: 30_000, intervalMs: 5 })
 })
 

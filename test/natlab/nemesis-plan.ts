@@ -43,8 +43,14 @@ const MOST_FLAPS = 3
 
 /** Seeds of CARRIER_NEMESIS_SEED (comma-separated), else `count` new ones. */
 export function nemesisSeeds (count: number): number[] {
+  const given = givenSeeds()
+  return given.length > 0 ? given : Array.from({ length: count }, () => Math.floor(Math.random() * 2 ** 31))
+}
+
+/** Seeds of CARRIER_NEMESIS_SEED (comma-separated), if there are any. */
+export function givenSeeds (): number[] {
   const given = process.env['CARRIER_NEMESIS_SEED'] ?? ''
-  if (given === '') return Array.from({ length: count }, () => Math.floor(Math.random() * 2 ** 31))
+  if (given === '') return []
   return given.split(',').map((text) => {
     const seed = Number(text)
     if (!Number.isSafeInteger(seed)) throw new Error(`CARRIER_NEMESIS_SEED: "${text}" is no whole number`)

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { mustRun, runProgram, startProgram } from '../support/program.ts'
 import type { Place, Program, ProgramResult } from '../support/program.ts'
 import { makeTempDirectory } from '../support/temp-directory.ts'
-import { GiveUpError, waitFor, within } from '../support/wait.ts'
+import { GiveUpError, PATIENCE_MS, waitFor, within } from '../support/wait.ts'
 
 /** Where a client connects: host and port as seen from the place where it runs. */
 export interface PostgresDoor { place: Place, host: string, port: number }
@@ -39,14 +39,14 @@ export async function startPostgres (place: Place, options: { port?: number } = 
   await waitFor('PostgreSQL to take connections', async () => {
     if (program.hasExited()) throw new GiveUpError(`postgres ended: ${program.stderr()}`)
     return (await psql(door, ['-c', 'select 1'])).exitCode === 0
-  }, { deadlineMs: 30_000, intervalMs: 100 })
+  }, { deadlineMs: PATIENCE_MS, intervalMs: 100 })
   return {
     door,
     stop: async () => {
       // runuser waits for the server: its pid is in the first line of postmaster.pid
       const pidFile = join(data, 'postmaster.pid')
       if (existsSync(pidFile)) process.kill(Number(readFileSync(pidFile, 'utf8').split('\n')[0]), 'SIGINT')
-      await within('the end of PostgreSQL', 20_000, program.exited)
+      await within('the end of PostgreSQL', PATIENCE_MS, program.exited)
     }
   }
 }

@@ -4,7 +4,7 @@ import { after, afterEach, before, it } from 'node:test'
 import { assertOneSession, bothRelaysDown, openResumeWorld, relayKilledAgainAndAgain, relayKilledDuringTransfer } from '../support/resume-scenarios.ts'
 import type { ResumeWorld } from '../support/resume-scenarios.ts'
 import { printFigure } from '../support/statistics.ts'
-import { waitFor, within } from '../support/wait.ts'
+import { PATIENCE_MS, waitFor, within } from '../support/wait.ts'
 import type { LinkShape } from './delay.ts'
 import { openLab } from './lab.ts'
 import type { Lab } from './lab.ts'
@@ -118,7 +118,7 @@ async function databaseSurvives (world: ResumeWorld, copyMegabytes: number): Pro
       assert.deepEqual([counted, ended], ['2', begun], session.stderr())
       assert.equal((await psql(server.door, ['-c', 'select count(*) from kept'])).stdout.trim(), '2')
       session.stdin.end()
-      assert.deepEqual(await within('the end of psql', 20_000, session.exited), { code: 0, signal: null })
+      assert.deepEqual(await within('the end of psql', PATIENCE_MS, session.exited), { code: 0, signal: null })
     } finally {
       await session.stop({ signal: 'SIGKILL' })
     }

@@ -8,7 +8,7 @@ import { dirname, join } from 'node:path'
 import { mustRun, startProgram } from './program.ts'
 import type { Place, Program } from './program.ts'
 import { makeTempDirectory } from './temp-directory.ts'
-import { waitFor } from './wait.ts'
+import { PATIENT, waitFor } from './wait.ts'
 
 /** Places in which the commands of a clean root run. */
 export interface CleanRoots {
@@ -152,5 +152,5 @@ export async function firstProcess (program: Program): Promise<number> {
   return waitFor(`the first process of ${program.name}`, () => {
     const children = readFileSync(`/proc/${program.pid}/task/${program.pid}/children`, 'utf8').trim().split(' ')
     return Number(children[0]) > 0 && Number(children[0])
-  }, { deadlineMs: 20_000, intervalMs: 10 })
+  }, PATIENT)
 }

@@ -12,31 +12,41 @@ import { onTestExit } from './program.ts'
  * `listen(0)` or `connect` of another program takes one of these meanwhile.
  */
 const FIRST_PORT = 10_000
-const PORT_COUNT = 10_000
+/** Two ports each: a relay takes splices one above the port that it is given. */
+const PAIR_COUNT = 5_000
+/** Of so many draws one is free, unless next to no port is. */
+const MOST_DRAWS = 10 * PAIR_COUNT
 
 /**
- * A port of 127.0.0.1 that nobody listens on, and that no other test takes before this process ends, also between two listeners of
- * ours; never the same one twice.
+ * A port of 127.0.0.1 that nobody listens on, and the one above neither. No other test takes them before this process ends, also
+ * between two listeners of ours; never the same one twice. @throws Error when there is none
  */
 export async function freePort (): Promise<number> {
-  for (;;) {
-    const port = FIRST_PORT + randomInt(PORT_COUNT)
+  for (let draw = 0; draw < MOST_DRAWS; draw++) {
+    const port = FIRST_PORT + 2 * randomInt(PAIR_COUNT)
     if (!claim(port)) continue
     try {
-      const server = createServer().listen(port, '127.0.0.1')
-      await once(server, 'listening')
-      server.close()
-      await once(server, 'close')
+      for (const one of [port, port + 1]) {
+        const server = createServer().listen(one, '127.0.0.1')
+        await once(server, 'listening')
+        server.close()
+        await once(server, 'close')
+      }
       return port
     } catch (err) {
       if ((err as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw err
     }
   }
+  throw new Error(`no port from ${FIRST_PORT} to ${FIRST_PORT + 2 * PAIR_COUNT - 1} is free: when no test runs, remove ${markOf('*')}, which killed ones left`)
 }
 
-/** Test files run beside each other: a directory says that the port is given. One that a killed process left costs one port. */
+function markOf (port: number | '*'): string {
+  return join(tmpdir(), `carrier-test-port-${port}`)
+}
+
+/** Test files run beside each other: a directory says that the port is given, and the one above. One that a killed process left costs these two. */
 function claim (port: number): boolean {
-  const mark = join(tmpdir(), `carrier-test-port-${port}`)
+  const mark = markOf(port)
   try {
     mkdirSync(mark)
   } catch (err) {

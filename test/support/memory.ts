@@ -2,7 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
-import { waitFor } from './wait.ts'
+import { PATIENCE_MS, waitFor } from './wait.ts'
 
 /** What is in use after a collection, bytes. */
 export interface MemoryFigures { count: number, heapUsed: number, arrayBuffers: number }
@@ -22,6 +22,6 @@ export async function readMemory (pid: number, file: string): Promise<number> {
   const figures = await waitFor(`the memory of process ${pid}`, () => {
     const now = read()
     return now !== undefined && now.count > before ? now : undefined
-  }, { deadlineMs: 20_000, intervalMs: 20 })
+  }, { deadlineMs: PATIENCE_MS, intervalMs: 20 })
   return figures.heapUsed + figures.arrayBuffers
 }

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { PeerId } from '@libp2p/interface'
+import { multiaddrConnectionPair } from '@libp2p/utils'
 import { multiaddr } from '@multiformats/multiaddr'
 import { createMetrics, LIMITS } from '../../../src/base/index.ts'
 import { createConnectionGate } from '../../../src/bootstrap/connection-gate.ts'
@@ -51,14 +52,22 @@ test('I9: who has not been served passes those who flood, however many wait befo
   assert.deepEqual(new Set(order.slice(-3)).size, 3)
 })
 
-test('I9: known sources go before any others, also when they were served of late', async () => {
+test('I9: known sources go before any others in every second turn, also when they were served of late', async () => {
   const { clock, order, take } = makeTurns(['known'])
   for (let index = 0; index < PER_SECOND / 4; index++) take('known')
   for (let index = 0; index < 50; index++) take(`fresh ${index}`)
   take('known')
   take('known')
+  await clock.advance(4000 / PER_SECOND)
+  assert.deepEqual(order.slice(PER_SECOND / 4), ['known', 'fresh 49', 'known', 'fresh 48'])
+})
+
+test('I9: a known source that floods holds up nobody new for longer than a turn', async () => {
+  const { clock, order, take } = makeTurns(['known'])
+  for (let index = 0; index < 50; index++) take('known')
+  take('somebody new')
   await clock.advance(2000 / PER_SECOND)
-  assert.deepEqual(order.slice(PER_SECOND / 4), ['known', 'known'])
+  assert.deepEqual(order.slice(PER_SECOND / 4).toSorted(), ['known', 'somebody new'])
 })
 
 test('I9: when more come than can be served, the newest are: the others have no time left', async () => {
@@ -133,4 +142,25 @@ test('I8: the gate lets handshakes wait, tells them from each other, and counts 
   await clock.advance(500)
   assert.deepEqual(told.slice(2), ['flood: goes on', 'flood: goes on'])
   assert.match(await metrics.text(), /^carrier_relay_refused_connections_total\{reason="turn"\} 1$/m)
+})
+
+test('I8: who waits for its turn can fill no buffers', async () => {
+  const clock = createFakeClock()
+  const { gater } = createConnectionGate({ clock, metrics: createMetrics(), bounds: () => ({ perSourcePerSecond: 1000, maxPending: 100, handshakesPerSecond: 4 }), hasRoom: () => true })
+  const connect = (port: number) => {
+    const [outboundConnection, inboundConnection] = multiaddrConnectionPair()
+    inboundConnection.remoteAddr = multiaddr(`/ip4/192.0.2.1/tcp/${port}`)
+    return { here: inboundConnection, there: outboundConnection, verdict: gater.denyInboundConnection?.(inboundConnection) }
+  }
+  connect(1)
+  const [modest, greedy] = [connect(2), connect(3)]
+  assert.ok(modest.verdict instanceof Promise && greedy.verdict instanceof Promise)
+  modest.there.send(new Uint8Array(LIMITS.relayWaitingHandshakeBytes))
+  greedy.there.send(new Uint8Array(LIMITS.relayWaitingHandshakeBytes + 1))
+  assert.equal(await greedy.verdict, true)
+  assert.deepEqual([greedy.here.status, modest.here.status], ['aborted', 'open'])
+  await clock.advance(1000)
+  assert.equal(await modest.verdict, false)
+  // once it is read it has the bound of libp2p again
+  assert.ok(modest.here.maxReadBufferLength > LIMITS.relayWaitingHandshakeBytes)
 })

@@ -46,6 +46,15 @@ test('our own responder takes it: choice and first words in one piece', async ()
   assert.equal(await readSome(ours), 'back')
 })
 
+test('answer, words and end in one piece are read whole when our own end is closed already: the close that follows throws nothing away', async () => {
+  const { ours, raw } = await open()
+  await within('our end', DEADLINE_MS, ours.sink((async function * () { /* nothing to say */ })()))
+  // as yamux takes frames that came in one chunk
+  raw.onData(concatBytes([CHOICE, utf8Encode('tail')]))
+  raw.onRemoteCloseWrite()
+  assert.equal(await within('an end', DEADLINE_MS, readAll(ours)), 'tail')
+})
+
 test('"na" and a reset in place of an answer are ERR_NOT_AVAILABLE, as they are for one who waits', async () => {
   for (const refuse of [(stream: Stream) => { stream.send(concatBytes([encodeLine(MULTISTREAM_HEADER), encodeLine('na')])) }, (stream: Stream) => { stream.abort(new Error('refused')) }]) {
     const { ours, theirs } = await open()
@@ -75,11 +84,14 @@ test('I4: a reset, an end or other words in place of the answer are never an end
   }
 })
 
-async function open (): Promise<{ ours: PeerStream, theirs: Stream }> {
+async function open (): Promise<{ ours: PeerStream, theirs: Stream, raw: Receiving }> {
   const [one, theirs] = await streamPair()
   selectAtOnce(one, PROTOCOL)
-  return { ours: createPeerStream(one), theirs }
+  return { ours: createPeerStream(one), theirs, raw: one as Stream & Receiving }
 }
+
+/** What a muxer calls. */
+interface Receiving { onData: (data: Uint8Array) => void, onRemoteCloseWrite: () => void }
 
 function watch (stream: Stream): () => Uint8Array {
   const chunks: Uint8Array[] = []

@@ -8,6 +8,7 @@ import { addressesOf, parseRelayAddresses } from '../../../src/node/relay-addres
 import { dialRelay } from '../../../src/node/relay-dial.ts'
 import { createKeptRelay, usefulAddresses } from '../../../src/node/relay-supervisor-record.ts'
 import { createFakeClock } from '../../support/fake-clock.ts'
+import { within } from '../../support/wait.ts'
 
 const RELAY = '12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA'
 const OTHER = '12D3KooWBtg3aaRMjxwedh83aGiUkwSxDwUZkzuJcfaqUmo7R3pq'
@@ -34,7 +35,7 @@ function fakeHost (open: Connection[] = []): { host: () => Pick<Host, 'libp2p' |
 
 function fakeConnection (): { connection: Connection, wasAborted: () => boolean } {
   let isAborted = false
-  return { connection: { remotePeer: { toString: () => RELAY }, status: 'open', abort: () => { isAborted = true } } as unknown as Connection, wasAborted: () => isAborted }
+  return { connection: { remotePeer: { toString: () => RELAY }, status: 'open', direct: true, abort: () => { isAborted = true } } as unknown as Connection, wasAborted: () => isAborted }
 }
 
 const turn = async (): Promise<void> => new Promise((resolve) => { setImmediate(resolve) })
@@ -102,6 +103,32 @@ test('an open connection is used; when nothing answers, every failure is told', 
   await turn()
   dials.get(SIX)?.reject(new Error('connect ECONNREFUSED'))
   await assert.rejects(dialled, (err) => err instanceof AggregateError && err.errors.length === 2)
+})
+
+test('one that came over another relay does not count as open', async () => {
+  for (const other of [{ direct: false }, { limits: { bytes: 1n } }]) {
+    const circuit = Object.assign(fakeConnection().connection, other)
+    const { host, dials } = fakeHost([circuit])
+    const dialled = dialRelay({ host, clock: createFakeClock() }, relay, undefined, signal)
+    const { connection } = fakeConnection()
+    dials.get(FOUR)?.resolve(connection)
+    assert.equal((await within('a connection', 20_000, dialled)).connection, connection)
+  }
+})
+
+test('when libp2p gives the connection that won for another address, it is kept', async () => {
+  const clock = createFakeClock()
+  const [both] = parseRelayAddresses([NAME, FOUR])
+  assert.ok(both !== undefined)
+  const { host, dials } = fakeHost()
+  const dialled = dialRelay({ host, clock }, both, undefined, signal)
+  await clock.advance(LIMITS.dialStaggerMs)
+  const won = fakeConnection()
+  dials.get(FOUR)?.resolve(won.connection)
+  dials.get(`libp2p ${NAME}`)?.resolve(won.connection)
+  assert.equal((await dialled).address?.text, FOUR)
+  await turn()
+  assert.equal(won.wasAborted(), false)
 })
 
 test('dials go to the address that answers, and to all while none does', () => {
